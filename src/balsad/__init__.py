@@ -1,0 +1,3 @@
+"""balsad: etcd, in Python."""
+
+__version__ = "0.1.0"

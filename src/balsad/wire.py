@@ -1,0 +1,109 @@
+"""Protocol-buffer wire primitives, and the codecs of the few messages that every request touches.
+
+Everything else goes through the generated classes in `balsad.proto`. What is
+here exists because building a message object costs more than the whole rest
+of a put: varints come from tables, stored bytes are spliced, never rebuilt.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Two-byte strings for every number below 2**14: _LAST ends a varint,
+# _MORE carries the continuation bit, so a number below 2**28 costs two look-ups.
+_LAST: Final[list[bytes]] = [bytes((i,)) if i < 128 else bytes((i & 127 | 128, i >> 7)) for i in range(16384)]
+_MORE: Final[list[bytes]] = [bytes((i & 127 | 128, i >> 7 | 128)) for i in range(16384)]
+
+UINT64_MASK: Final = 0xFFFFFFFFFFFFFFFF
+
+
+class WireError(ValueError):
+    """The bytes are not the protocol-buffer message they should be."""
+
+
+def uvarint(value: int) -> bytes:
+    """The varint of a number 0 <= value < 2**64."""
+    if value < 16384:
+        return _LAST[value]
+    if value < 268435456:
+        return _MORE[value & 16383] + _LAST[value >> 14]
+    return _MORE[value & 16383] + _MORE[(value >> 14) & 16383] + uvarint(value >> 28)
+
+
+def varint(value: int) -> bytes:
+    """The varint of an int64 (negative numbers take ten bytes, as protobuf has it)."""
+    return uvarint(value & UINT64_MASK)
+
+
+def read_uvarint(data: bytes, pos: int) -> tuple[int, int]:
+    """The number at `pos` and the place after it. Raises WireError."""
+    try:
+        byte = data[pos]
+        pos += 1
+        if byte < 128:
+            return byte, pos
+        value = byte & 127
+        shift = 7
+        while True:
+            byte = data[pos]
+            pos += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value & UINT64_MASK, pos
+            shift += 7
+            if shift > 63:
+                raise WireError("varint overflows 64 bits")
+    except IndexError:
+        raise WireError("unexpected end of message") from None
+
+
+def to_int64(value: int) -> int:
+    """The int64 with the bits of an unsigned 64-bit number."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def skip_field(data: bytes, pos: int, tag: int) -> int:
+    """The place after the field whose tag was just read. Raises WireError."""
+    kind = tag & 7
+    if tag >> 3 == 0:
+        raise WireError("field number 0")
+    if kind == 0:
+        return read_uvarint(data, pos)[1]
+    if kind == 2:
+        size, pos = read_uvarint(data, pos)
+        pos += size
+    elif kind == 5:
+        pos += 4
+    elif kind == 1:
+        pos += 8
+    elif kind == 3:
+        while True:
+            inner, pos = read_uvarint(data, pos)
+            if inner & 7 == 4:
+                if inner >> 3 != tag >> 3:
+                    raise WireError("group ends with another field number")
+                return pos
+            pos = skip_field(data, pos, inner)
+    else:
+        raise WireError(f"illegal wire type {kind}")
+    if pos > len(data):
+        raise WireError("unexpected end of message")
+    return pos
+
+
+def bytes_field(number: int, value: bytes) -> bytes:
+    """A length-delimited field, also when it is empty."""
+    return uvarint(number << 3 | 2) + uvarint(len(value)) + value
+
+
+def key_value(
+    key: bytes, *, create_revision: int, mod_revision: int, version: int, value: bytes, lease: int
+) -> bytes:
+    """The bytes of a mvccpb.KeyValue, as etcd stores them."""
+    parts = [b"\x0a", uvarint(len(key)), key, b"\x10", uvarint(create_revision)]
+    parts += [b"\x18", uvarint(mod_revision), b"\x20", uvarint(version)]
+    if value:
+        parts += [b"\x2a", uvarint(len(value)), value]
+    if lease:
+        parts += [b"\x30", varint(lease)]
+    return b"".join(parts)
