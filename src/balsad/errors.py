@@ -288,7 +288,7 @@ class StoppedError(RequestError):
     message = "etcdserver: server stopped"
 
 
-class TimeoutError(RequestError):
+class RequestTimedOutError(RequestError):
     code = Code.UNAVAILABLE
     message = "etcdserver: request timed out"
 

@@ -1,0 +1,106 @@
+"""Response messages, put together from bytes that are there already.
+
+A ResponseHeader differs between two answers of one member in its revision
+alone (and the term, once an election), so the rest is made once. Stored
+KeyValue bytes go into an answer as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from balsad.wire import uvarint, varint
+
+EMPTY_HEADER: Final = b"\x0a\x00"
+
+
+class HeaderBytes:
+    """The bytes of field 1, `header`, of every response of this member."""
+
+    __slots__ = ("_cached", "_cached_revision", "_prefixes", "_stem", "_tail", "term")
+
+    def __init__(self, *, cluster_id: int, member_id: int) -> None:
+        self._stem = b"\x08" + uvarint(cluster_id) + b"\x10" + uvarint(member_id)
+        self.term = -1
+        self._tail = b""
+        self._prefixes: list[bytes] = []
+        self._cached = b""
+        self._cached_revision = -1
+        self.set_term(0)
+
+    def set_term(self, term: int) -> None:
+        """Headers name this raft term from now on."""
+        if term == self.term:
+            return
+        self.term = term
+        self._tail = b"\x20" + uvarint(term) if term else b""
+        self._cached_revision = -1
+        # By the length of the revision's varint: tag, length, stem, revision's tag.
+        rest = len(self._stem) + 1 + len(self._tail)
+        self._prefixes = [b"\x0a" + uvarint(rest + size) + self._stem + b"\x18" for size in range(11)]
+
+    def at(self, revision: int) -> bytes:
+        """The header with `revision`; 0 leaves the field out, as protobuf does."""
+        if revision == self._cached_revision:
+            return self._cached
+        if revision == 0:
+            message = self._stem + self._tail
+            return b"\x0a" + uvarint(len(message)) + message
+        digits = uvarint(revision)
+        self._cached = header = self._prefixes[len(digits)] + digits + self._tail
+        self._cached_revision = revision
+        return header
+
+    def each(self) -> tuple[list[bytes], bytes]:
+        """Prefixes by length of the revision's varint, and the tail: for loops that splice themselves."""
+        return self._prefixes, self._tail
+
+
+def inner_header(revision: int) -> bytes:
+    """The header of an operation inside a txn: it names the revision alone."""
+    if revision == 0:
+        return EMPTY_HEADER
+    digits = b"\x18" + uvarint(revision)
+    return b"\x0a" + uvarint(len(digits)) + digits
+
+
+def put_answer(header: bytes, previous: bytes | None) -> bytes:
+    if previous is None:
+        return header
+    return header + b"\x12" + uvarint(len(previous)) + previous
+
+
+def delete_answer(header: bytes, deleted: int, previous: Sequence[bytes]) -> bytes:
+    parts = [header]
+    if deleted:
+        parts.append(b"\x10" + uvarint(deleted))
+    for kv in previous:
+        parts.append(b"\x1a" + uvarint(len(kv)))
+        parts.append(kv)
+    return b"".join(parts)
+
+
+def range_answer(header: bytes, kvs: Sequence[bytes], *, more: bool, count: int) -> bytes:
+    parts = [header]
+    append = parts.append
+    for kv in kvs:
+        append(b"\x12" + uvarint(len(kv)))
+        append(kv)
+    if more:
+        append(b"\x18\x01")
+    if count:
+        append(b"\x20" + varint(count))
+    return b"".join(parts)
+
+
+def txn_answer(header: bytes, succeeded: bool, responses: Sequence[tuple[int, bytes]]) -> bytes:
+    """`responses`: the field number in ResponseOp (1 range, 2 put, 3 delete, 4 txn) and the message."""
+    parts = [header]
+    if succeeded:
+        parts.append(b"\x10\x01")
+    for field, message in responses:
+        size = uvarint(len(message))
+        parts.append(b"\x1a" + uvarint(1 + len(size) + len(message)) + bytes((field << 3 | 2,)) + size)
+        parts.append(message)
+    return b"".join(parts)

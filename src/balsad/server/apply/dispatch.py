@@ -1,0 +1,401 @@
+"""Committed entries, applied in order: to the v3 store, the v2 tree, the membership.
+
+An entry at or below `consistent_index` has left its mark in the backend before
+a restart and is not applied to it again; the v2 tree lives in memory and takes
+every entry anew. Corruption, space, permission and quota judge in that order.
+
+Source: etcd server/etcdserver/server.go (applyEntryNormal), apply.go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf.message import DecodeError
+
+from balsad.errors import CorruptError, LeaseNotFoundError, NoSpaceError, RequestError, UnknownError
+from balsad.proto import raft_internal_pb2, rpc_pb2
+from balsad.raft import CONF_CHANGE, CONF_CHANGE_V2, ConfChange, ConfChangeV2, ConfState, Entry, codec
+from balsad.server.alarms import CORRUPT, NONE, NOSPACE
+from balsad.server.answers import HeaderBytes, delete_answer, put_answer
+from balsad.server.apply import kv, txn
+from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
+from balsad.wire import bytes_field, read_uvarint, uvarint
+
+if TYPE_CHECKING:
+    from balsad.lease import Lessor
+    from balsad.mvcc import CompactionJob, Store
+    from balsad.server.alarms import Alarms
+    from balsad.server.apply.cluster import ClusterApplier
+    from balsad.server.propose import Pending, Result
+    from balsad.server.quota import Quota
+
+log = logging.getLogger(__name__)
+
+PLAIN_PUT: Final = "plain put"
+"""The `field` of a Pending whose request is still raw bytes: key and value, nothing else."""
+
+_V2_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"QGET", b"SYNC"))
+_WITHOUT_EFFECT: Final = frozenset(("range", "auth_user_get", "auth_role_get", "auth_status"))
+_REFUSED_WHEN_CORRUPT: Final = frozenset(
+    ("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke")
+)
+
+
+class Applier:
+    """Applies entries to this member's state."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        lessor: Lessor,
+        alarms: Alarms,
+        quota: Quota,
+        cluster: ClusterApplier,
+        header: HeaderBytes,
+        clock: Callable[[], float],
+        consistent_index: int,
+        consistent_term: int,
+        applied_index: int,
+        conf_state: ConfState,
+    ) -> None:
+        self.store = store
+        self.lessor = lessor
+        self.alarms = alarms
+        self.quota = quota
+        self.cluster = cluster
+        self.header = header
+        self.consistent_index = consistent_index
+        self.consistent_term = consistent_term
+        self.applied_index = applied_index
+        self.applied_term = consistent_term
+        self.conf_state = conf_state
+        self.slow_applies = 0
+        self.apply_conf_change: Callable[[ConfChange | ConfChangeV2], ConfState] = _no_raft
+        self.raise_nospace: Callable[[Callable[[], None]], None] = _alarm_at_once
+        self.on_empty_entry: Callable[[], None] | None = None
+        self.on_compaction: Callable[[CompactionJob], None] | None = None
+        self._clock = clock
+
+    def set_term(self, term: int) -> None:
+        self.header.set_term(term)
+
+    # A batch.
+
+    def apply(self, entries: list[Entry], waiting: dict[int, Pending]) -> None:
+        """Apply `entries` and resolve those of `waiting` that waited for them."""
+        index = self.applied_index
+        if entries[0].index > index + 1:
+            raise AssertionError(f"entries start at {entries[0].index}, but {index} was applied last")
+        at = 0
+        count = len(entries)
+        while at < count:
+            entry = entries[at]
+            if entry.index <= index:
+                at += 1
+                continue
+            pending = entry.context
+            if pending is not None and pending.field == PLAIN_PUT and entry.index > self.consistent_index:
+                at = self._apply_puts(entries, at, waiting)
+            else:
+                self._apply_entry(entry, waiting)
+                at += 1
+            index = self.applied_index
+
+    def _apply_puts(self, entries: list[Entry], at: int, waiting: dict[int, Pending]) -> int:
+        """Apply the run of plain puts from `at` on; gives where it ended. The hot loop of the member."""
+        alarms = self.alarms
+        if alarms.corrupt or alarms.nospace:
+            refusal: RequestError = CorruptError() if alarms.corrupt else NoSpaceError()
+            self._mark(entries[at])
+            pending = entries[at].context
+            waiting.pop(pending.id, None)
+            pending.resolve(refusal)
+            return at + 1
+        put = self.store.put
+        prefixes, tail = self.header.each()
+        quota = self.quota
+        room = quota.limit_bytes - self.store.backend.size if quota.limit_bytes >= 0 else 1 << 62
+        count = len(entries)
+        while at < count:
+            entry = entries[at]
+            pending = entry.context
+            if pending is None or pending.field != PLAIN_PUT:
+                break
+            raw = pending.raw
+            value_at = pending.value_at
+            # Set before the write, so that a backend commit can't take one without the other.
+            self.consistent_index = self.applied_index = entry.index
+            revision = put(pending.key, raw[: value_at - 1], raw[value_at:], 0)
+            if len(raw) + KEY_COST >= room and KEY_COST + _plain_cost(raw, value_at) >= room:
+                self._refuse_for_space(pending, waiting)
+                at += 1
+                break
+            if waiting.pop(pending.id, None) is not None:
+                digits = uvarint(revision)
+                pending.call.respond(prefixes[len(digits)] + digits + tail)
+            at += 1
+        last = entries[at - 1]
+        self.consistent_term = self.applied_term = last.term
+        return at
+
+    def _mark(self, entry: Entry) -> bool:
+        """Note that `entry` is being applied; False when the backend has it already."""
+        self.applied_index = entry.index
+        self.applied_term = entry.term
+        if entry.index > self.consistent_index:
+            self.consistent_index = entry.index
+            self.consistent_term = entry.term
+            return True
+        return False
+
+    # One entry.
+
+    def _apply_entry(self, entry: Entry, waiting: dict[int, Pending]) -> None:
+        is_new = self._mark(entry)
+        if entry.type == CONF_CHANGE or entry.type == CONF_CHANGE_V2:
+            self._apply_conf_change(entry, is_new, waiting)
+            return
+        pending: Pending | None = entry.context
+        if pending is not None and pending.request is not None:
+            waiting.pop(pending.id, None)
+            self._apply_request(pending.field, pending.request, is_new, pending)
+            return
+        data = entry.data
+        if not data:
+            # A new leader's first entry.
+            if self.on_empty_entry is not None:
+                self.on_empty_entry()
+            return
+        if _is_v2_request(data):
+            self._apply_v2(data, is_new, pending, waiting)
+            return
+        request = raft_internal_pb2.InternalRaftRequest.FromString(data)
+        if request.HasField("v2"):
+            self._apply_v2(request.v2.SerializeToString(), is_new, pending, waiting)
+            return
+        request_id = request.ID or request.header.ID
+        pending = waiting.pop(request_id, None)
+        for descriptor, message in request.ListFields():
+            field: str = descriptor.name
+            if field in ("header", "ID"):
+                continue
+            if pending is None and field in _WITHOUT_EFFECT:
+                return
+            self._apply_request(field, message, is_new, pending)
+            return
+
+    def _apply_request(self, field: str, request: Any, is_new: bool, pending: Pending | None) -> None:
+        result: Result | None
+        try:
+            result = self._dispatch(field, request, is_new)
+        except RequestError as refusal:
+            result = refusal
+        if result is None or pending is None:
+            if isinstance(result, NoSpaceError) and not self.alarms.nospace:
+                self.raise_nospace(_nothing)
+            return
+        if isinstance(result, NoSpaceError) and not self.alarms.nospace:
+            self.raise_nospace(_Resolve(pending, result))
+            return
+        pending.resolve(result)
+
+    def _dispatch(self, field: str, request: Any, is_new: bool) -> Result | None:
+        cluster_effect = self.cluster.apply_request(field, request, is_new)
+        if cluster_effect is not None:
+            return cluster_effect
+        if not is_new:
+            return None
+        if self.alarms.corrupt and field in _REFUSED_WHEN_CORRUPT:
+            return CorruptError()
+        if field == "put":
+            return self._put(request)
+        if field == "txn":
+            return self._txn(request)
+        if field == "delete_range":
+            return self._delete_range(request)
+        if field == "compaction":
+            return self._compact(request)
+        if field == "lease_grant":
+            return self._grant(request)
+        if field == "lease_revoke":
+            return self._revoke(request)
+        if field == "lease_checkpoint":
+            return self._checkpoint(request)
+        if field == "alarm":
+            return self._alarm(request)
+        return UnknownError(f"etcdserver: request {field} is not served by this member")
+
+    # Key-value requests.
+
+    def _put(self, request: rpc_pb2.PutRequest) -> Result:
+        if self.alarms.nospace:
+            return NoSpaceError()
+        fits = self.quota.available(KEY_COST + len(request.key) + len(request.value))
+        if request.lease and self.lessor.lookup(request.lease) is None:
+            raise LeaseNotFoundError
+        write = self.store.write()
+        try:
+            kv.check_put(write, self.lessor, request)
+            revision, previous = kv.put(write, request)
+        finally:
+            write.end()
+        if not fits:
+            return NoSpaceError()
+        return put_answer(self.header.at(revision), previous)
+
+    def _txn(self, request: rpc_pb2.TxnRequest) -> Result:
+        cost = txn_cost(request)
+        if self.alarms.nospace and cost > 0:
+            return NoSpaceError()
+        fits = self.quota.available(cost)
+        answer = txn.apply(self.store, self.lessor, request, self.header.at)
+        return answer if fits else NoSpaceError()
+
+    def _delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> Result:
+        write = self.store.write()
+        try:
+            deleted, previous = kv.delete_range(write, request)
+        finally:
+            revision = write.end()
+        return delete_answer(self.header.at(revision), deleted, previous)
+
+    def _compact(self, request: rpc_pb2.CompactionRequest) -> Result:
+        job = self.store.compact(request.revision)
+        if self.on_compaction is not None:
+            self.on_compaction(job)
+        return self.header.at(self.store.current_revision)
+
+    # Leases.
+
+    def _grant(self, request: rpc_pb2.LeaseGrantRequest) -> Result:
+        if self.alarms.nospace:
+            return NoSpaceError()
+        fits = self.quota.available(LEASE_COST)
+        lease = self.lessor.grant(request.ID, request.TTL, self._clock())
+        if not fits:
+            return NoSpaceError()
+        response = rpc_pb2.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl_s)
+        return self.header.at(self.store.current_revision) + response.SerializeToString()
+
+    def _revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> Result:
+        keys = self.lessor.revoke(request.ID)
+        if keys:
+            write = self.store.write()
+            try:
+                for key in keys:
+                    write.delete_range(key, None)
+            finally:
+                write.end()
+        return self.header.at(self.store.current_revision)
+
+    def _checkpoint(self, request: rpc_pb2.LeaseCheckpointRequest) -> Result:
+        for checkpoint in request.checkpoints:
+            self.lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL, self._clock())
+        return self.header.at(self.store.current_revision)
+
+    # Alarms.
+
+    def _alarm(self, request: rpc_pb2.AlarmRequest) -> Result:
+        changed: list[rpc_pb2.AlarmMember] = []
+        if request.action == rpc_pb2.AlarmRequest.GET:
+            changed = self.alarms.get(request.alarm)
+        elif request.action == rpc_pb2.AlarmRequest.ACTIVATE:
+            if request.alarm in (NOSPACE, CORRUPT):
+                before = len(self.alarms.get(request.alarm))
+                changed = [self.alarms.activate(request.memberID, request.alarm)]
+                if before == 0:
+                    self._log_alarm("alarm raised", changed[0])
+            elif request.alarm != NONE:
+                return UnknownError(f"etcdserver: unknown alarm type {request.alarm}")
+        elif request.action == rpc_pb2.AlarmRequest.DEACTIVATE:
+            member = self.alarms.deactivate(request.memberID, request.alarm)
+            if member is not None:
+                changed = [member]
+                if not self.alarms.get(request.alarm):
+                    self._log_alarm("alarm disarmed", member)
+        else:
+            return UnknownError(f"etcdserver: unknown alarm action {request.action}")
+        parts = [self.header.at(self.store.current_revision)]
+        parts += [bytes_field(2, member.SerializeToString()) for member in changed]
+        return b"".join(parts)
+
+    @staticmethod
+    def _log_alarm(what: str, member: rpc_pb2.AlarmMember) -> None:
+        log.warning(
+            what, extra={"alarm": rpc_pb2.AlarmType.Name(member.alarm), "from": f"{member.memberID:x}"}
+        )
+
+    def _refuse_for_space(self, pending: Pending, waiting: dict[int, Pending]) -> None:
+        waiting.pop(pending.id, None)
+        self.raise_nospace(_Resolve(pending, NoSpaceError()))
+
+    # Everything else.
+
+    def _apply_conf_change(self, entry: Entry, is_new: bool, waiting: dict[int, Pending]) -> None:
+        change: ConfChange | ConfChangeV2
+        if entry.type == CONF_CHANGE:
+            change = codec.decode_conf_change(entry.data)
+            request_id = change.id
+        else:
+            change = codec.decode_conf_change_v2(entry.data)
+            request_id = 0
+        outcome, self.conf_state = self.cluster.apply_conf_change(change, self.apply_conf_change, is_new)
+        pending = waiting.pop(request_id, None) if request_id else None
+        if pending is not None:
+            pending.resolve(outcome)
+
+    def _apply_v2(
+        self, data: bytes, is_new: bool, pending: Pending | None, waiting: dict[int, Pending]
+    ) -> None:
+        request_id, result = self.cluster.apply_v2(data, is_new)
+        waiting.pop(request_id, None)
+        if pending is not None:
+            pending.resolve(result)
+
+
+def _plain_cost(raw: bytes, value_at: int) -> int:
+    size, start = read_uvarint(raw, value_at)
+    return raw[1] + size
+
+
+def _is_v2_request(data: bytes) -> bool:
+    """Whether the bytes are a bare v2 Request: id first, then the method's name as text."""
+    try:
+        if data[0] != 0x08:
+            return False
+        _, pos = read_uvarint(data, 1)
+        if data[pos] != 0x12:
+            return False
+        size, pos = read_uvarint(data, pos + 1)
+        return data[pos : pos + size] in _V2_METHODS
+    except (IndexError, ValueError, DecodeError):
+        return False
+
+
+class _Resolve:
+    """Answers a request later, once its alarm went through the log."""
+
+    __slots__ = ("_pending", "_result")
+
+    def __init__(self, pending: Pending, result: Result) -> None:
+        self._pending = pending
+        self._result = result
+
+    def __call__(self) -> None:
+        self._pending.resolve(self._result)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _no_raft(change: ConfChange | ConfChangeV2) -> ConfState:
+    raise AssertionError("no raft node is attached")
+
+
+def _alarm_at_once(done: Callable[[], None]) -> None:
+    done()

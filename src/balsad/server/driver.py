@@ -1,0 +1,258 @@
+"""The sole owner of the RawNode: proposals in, Ready out, in the one right order.
+
+What one turn of the event loop brought is one batch:
+
+    inbox --propose--> RawNode --Ready--> (a leader sends) WAL write and fdatasync
+          (a follower sends) --> apply committed entries --> advance --> answers flushed
+
+Nothing is answered before it is on disk. While a slow disk works on one save,
+further requests gather in the inbox and make the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from balsad.errors import RequestTimedOutError, RequestTooLargeError, StoppedError, TooManyRequestsError
+from balsad.raft import Entry, HardState, MemoryLog, ProposalDroppedError, RawNode, Ready
+from balsad.server.propose import Pending
+
+if TYPE_CHECKING:
+    from balsad.env import Clock
+    from balsad.raft import Message
+    from balsad.server.apply.dispatch import Applier
+    from balsad.server.read_index import ReadIndex
+    from balsad.storage.wal import Wal
+
+log = logging.getLogger(__name__)
+
+UNAPPLIED_MAX: Final = 5000
+"""How far commit may run ahead of apply before requests are turned away."""
+
+
+class Driver:
+    """Runs one member's raft."""
+
+    def __init__(
+        self,
+        *,
+        node: RawNode,
+        log_storage: MemoryLog,
+        wal: Wal,
+        applier: Applier,
+        clock: Clock,
+        flush: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        request_bytes_max: int,
+        request_timeout_s: float,
+        hard_state: HardState,
+        send: Callable[[list[Message]], None] | None = None,
+    ) -> None:
+        """`flush` writes the answers that piled up; `failed` is told of what the member can't survive."""
+        self.node = node
+        self.log_storage = log_storage
+        self.wal = wal
+        self.applier = applier
+        self.hard_state = hard_state
+        self.committed_index = hard_state.commit
+        self.leader = 0
+        self.is_leader = False
+        self.leader_changes = 0
+        self.proposals_failed = 0
+        self.waiting: dict[int, Pending] = {}
+        self.on_leader: Callable[[], None] | None = None  # the leader, or our own role, changed
+        self.on_applied: Callable[[], None] | None = None  # a batch was applied
+        self.read_index: ReadIndex | None = None
+        self._clock = clock
+        self._flush = flush
+        self._failed = failed
+        self._send = send
+        self._request_bytes_max = request_bytes_max
+        self._request_timeout_s = request_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._inbox: list[Entry] = []
+        self._scheduled = False
+        self._saving: Ready | None = None
+        self._in_save = False
+        self._unsaved: HardState | None = None
+        self._stopped = False
+
+    # Requests come in.
+
+    def propose(self, data: bytes, pending: Pending) -> None:
+        """Put `data` (an InternalRaftRequest, or a v2 Request) into the log on behalf of `pending`.
+
+        Raises: RequestTooLargeError, TooManyRequestsError, StoppedError.
+        """
+        if len(data) > self._request_bytes_max:
+            raise RequestTooLargeError
+        if self._stopped:
+            raise StoppedError
+        if self.committed_index > self.applier.applied_index + UNAPPLIED_MAX:
+            raise TooManyRequestsError
+        pending.born = self._clock.monotonic()
+        self.waiting[pending.id] = pending
+        self._inbox.append(Entry(0, 0, 0, data, pending))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.drain)
+
+    def wake(self) -> None:
+        """Something changed in the RawNode: look for a Ready in the next turn."""
+        if not self._scheduled and not self._stopped:
+            self._scheduled = True
+            self._loop.call_soon(self.drain)
+
+    def tick(self) -> None:
+        """One heartbeat interval has passed."""
+        if self._stopped:
+            return
+        self.node.tick()
+        if self.waiting:
+            self._time_out()
+        self.wake()
+
+    def _time_out(self) -> None:
+        limit = self._clock.monotonic() - self._request_timeout_s
+        late: list[Pending] = []
+        for pending in self.waiting.values():  # in the order they were made
+            if pending.born > limit:
+                break
+            late.append(pending)
+        if not late:
+            return
+        for pending in late:
+            del self.waiting[pending.id]
+            pending.resolve(RequestTimedOutError())
+        self.proposals_failed += len(late)
+        # What was never proposed need not be any more.
+        self._inbox = [entry for entry in self._inbox if entry.context.id in self.waiting]
+        self._flush()
+
+    # A batch goes through.
+
+    def drain(self) -> None:
+        """Propose what has gathered and work until nothing is Ready, or the disk has it."""
+        self._scheduled = False
+        if self._saving is not None or self._stopped:
+            return
+        try:
+            self._work()
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        # Memory and disk may disagree now; nothing more may be answered.
+        self._stopped = True
+        self._failed(error)
+
+    def _work(self) -> None:
+        node = self.node
+        while True:
+            # Without a leader proposals wait here, until one is found or they time out.
+            if self._inbox and self.leader:
+                batch = self._inbox
+                self._inbox = []
+                try:
+                    node.propose(batch)
+                except ProposalDroppedError:
+                    self._inbox = batch
+                    if not node.has_ready():
+                        break
+            if not node.has_ready():
+                break
+            ready = node.ready()
+            if not self._save(ready):
+                return  # `_on_saved` goes on from here
+            self._finish(ready)
+        self._flush()
+
+    def _save(self, ready: Ready) -> bool:
+        """Write what must be durable before anything else happens. True when it is on disk now."""
+        soft = ready.soft_state
+        if soft is not None:
+            self._note_leader(soft.lead)
+        if ready.messages and self._send is not None and self.is_leader:
+            self._send(ready.messages)
+        hard = ready.hard_state
+        if hard is not None:
+            self.hard_state = self._unsaved = hard
+            if hard.commit > self.committed_index:
+                self.committed_index = hard.commit
+            self.applier.set_term(hard.term)
+        entries = ready.entries
+        if not entries and not ready.must_sync:
+            # A commit index alone is a hint: it goes with the next batch, or before the backend commits.
+            return True
+        hard_state, self._unsaved = self._unsaved, None
+        self._saving = ready
+        self._in_save = True
+        self.wal.save(hard_state, entries, ready.must_sync, self._on_saved)
+        self._in_save = False
+        return self._saving is None
+
+    def _on_saved(self) -> None:
+        ready = self._saving
+        self._saving = None
+        if self._in_save or ready is None or self._stopped:
+            return
+        try:
+            self._finish(ready)
+            self._work()
+        except Exception as error:
+            self._give_up(error)
+
+    def _finish(self, ready: Ready) -> None:
+        entries = ready.entries
+        if entries:
+            self.log_storage.append(entries)
+        if ready.messages and self._send is not None and not self.is_leader:
+            self._send(ready.messages)
+        committed = ready.committed_entries
+        if committed:
+            self.applier.apply(committed, self.waiting)
+        if ready.read_states and self.read_index is not None:
+            self.read_index.on_read_states(ready.read_states)
+        self.node.advance(ready)
+        if committed:
+            if self.read_index is not None:
+                self.read_index.on_applied(self.applier.applied_index)
+            if self.on_applied is not None:
+                self.on_applied()
+
+    def _note_leader(self, leader: int) -> None:
+        me = self.node.id
+        was_leader = self.is_leader
+        if leader != self.leader:
+            if leader:
+                self.leader_changes += 1
+            self.leader = leader
+        self.is_leader = leader == me
+        if self.is_leader != was_leader or self.on_leader is not None:
+            if self.on_leader is not None:
+                self.on_leader()
+
+    # What the rest of the member needs of the log.
+
+    def write_hard_state(self) -> None:
+        """Bring the commit index to the WAL: the backend may never be ahead of what the WAL says is committed."""
+        if self._unsaved is None or self._saving is not None or self._stopped:
+            return
+        hard_state, self._unsaved = self._unsaved, None
+        self.wal.save(hard_state, [], False, None)
+
+    def stop(self) -> None:
+        """Refuse all that waits and write what is left to write."""
+        if not self._stopped:
+            self._stopped = True
+            waiting = list(self.waiting.values())
+            self.waiting.clear()
+            for pending in waiting:
+                pending.resolve(StoppedError())
+            self._flush()
+            if self._unsaved is not None and self._saving is None:
+                self.wal.save(self._unsaved, [], True, None)
+                self._unsaved = None

@@ -1,0 +1,122 @@
+"""Linearizable reads, many at a time: one question to the quorum answers all reads that waited when it was asked.
+
+    read(done) --> gathering --ask--> asked (a context) --ReadState--> confirmed (an index)
+               --applied >= index--> done(None)
+
+A question that got no answer is asked again every 500 ms.
+
+Source: etcd server/etcdserver/v3_server.go (linearizableReadLoop).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from balsad.errors import RequestError, RequestTimedOutError, StoppedError
+
+if TYPE_CHECKING:
+    from balsad.raft import RawNode, ReadState
+    from balsad.server.request_ids import RequestIds
+
+RETRY_S: Final = 0.5
+
+ReadDone = Callable[[RequestError | None], None]
+
+
+class _Round:
+    __slots__ = ("asked_at", "context", "readers")
+
+    def __init__(self, context: bytes, readers: list[tuple[float, ReadDone]], asked_at: float) -> None:
+        self.context = context
+        self.readers = readers
+        self.asked_at = asked_at
+
+
+class ReadIndex:
+    def __init__(
+        self, node: RawNode, request_ids: RequestIds, *, timeout_s: float, wake: Callable[[], None]
+    ) -> None:
+        self._node = node
+        self._ids = request_ids
+        self._timeout_s = timeout_s
+        self._wake = wake
+        self._gathering: list[tuple[float, ReadDone]] = []
+        self._round: _Round | None = None
+        self._confirmed: list[tuple[int, list[tuple[float, ReadDone]]]] = []
+        self._applied_index = 0
+        self.slow = 0
+        self.failed = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return self._round is None and not self._gathering and not self._confirmed
+
+    def read(self, done: ReadDone, now: float) -> None:
+        """Call `done(None)` once a read here sees every write acknowledged before this call."""
+        self._gathering.append((now + self._timeout_s, done))
+        if self._round is None:
+            self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        readers, self._gathering = self._gathering, []
+        self._round = _Round(self._ids.next().to_bytes(8, "big"), readers, now)
+        self._node.read_index(self._round.context)
+        self._wake()
+
+    def on_read_states(self, states: list[ReadState]) -> None:
+        for state in states:
+            current = self._round
+            if current is None or state.request_context != current.context:
+                continue  # an answer to an older asking
+            self._round = None
+            if self._applied_index >= state.index:
+                _finish(current.readers, None)
+            else:
+                self._confirmed.append((state.index, current.readers))
+            if self._gathering:
+                self._ask(current.asked_at)
+
+    def on_applied(self, index: int) -> None:
+        self._applied_index = index
+        while self._confirmed and self._confirmed[0][0] <= index:
+            _finish(self._confirmed.pop(0)[1], None)
+
+    def tick(self, now: float) -> None:
+        """Ask again what was not answered, and refuse what has waited too long."""
+        current = self._round
+        if current is not None and now - current.asked_at >= RETRY_S:
+            self.slow += 1
+            current.asked_at = now
+            self._node.read_index(current.context)
+            self._wake()
+        if current is not None:
+            current.readers = self._expire(current.readers, now)
+            if not current.readers:
+                self._round = None
+        self._gathering = self._expire(self._gathering, now)
+        self._confirmed = [
+            (index, left) for index, readers in self._confirmed if (left := self._expire(readers, now))
+        ]
+        if self._round is None and self._gathering:
+            self._ask(now)
+
+    def _expire(self, readers: list[tuple[float, ReadDone]], now: float) -> list[tuple[float, ReadDone]]:
+        late = [reader for reader in readers if reader[0] <= now]
+        if not late:
+            return readers
+        self.failed += len(late)
+        _finish(late, RequestTimedOutError())
+        return [reader for reader in readers if reader[0] > now]
+
+    def stop(self) -> None:
+        everyone = self._gathering + (self._round.readers if self._round else [])
+        for _, readers in self._confirmed:
+            everyone += readers
+        self._gathering, self._round, self._confirmed = [], None, []
+        _finish(everyone, StoppedError())
+
+
+def _finish(readers: list[tuple[float, ReadDone]], error: RequestError | None) -> None:
+    for _, done in readers:
+        done(error)
