@@ -1,0 +1,74 @@
+"""What every gRPC request passes before its handler: who may ask this member anything at all.
+
+What does not change between requests with the same header block is worked out
+once and kept on the shared Headers.
+
+Source: etcd server/etcdserver/api/v3rpc/interceptor.go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from balsad.errors import InternalError, NoLeaderError, NotSupportedForLearnerError
+
+if TYPE_CHECKING:
+    from balsad.server.service import Service
+    from balsad.transport import Headers
+
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+class Counter:
+    """Requests of one kind and client API version."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class Caller:
+    """What a header block says of its requests."""
+
+    __slots__ = ("requests", "requires_leader")
+
+    def __init__(self, requests: Counter, requires_leader: bool) -> None:
+        self.requests = requests
+        self.requires_leader = requires_leader
+
+
+class Door:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.client_requests: dict[tuple[str, str], Counter] = {}
+
+    def admit(self, headers: Headers, *, kind: str = "unary", serves_learner: bool = False) -> None:
+        """Raises: NoLeaderError, NotSupportedForLearnerError."""
+        caller: Caller | None = headers.memo
+        if caller is None:
+            caller = headers.memo = self._caller(headers, kind)
+        caller.requests.value += 1
+        service = self._service
+        if caller.requires_leader and service.leader == 0:
+            raise NoLeaderError
+        if not serves_learner and service.is_learner:
+            raise NotSupportedForLearnerError
+
+    def _caller(self, headers: Headers, kind: str) -> Caller:
+        metadata = headers.metadata
+        version = metadata.get(b"client-api-version", b"unknown").decode("ascii", "replace")
+        # A client may send what it likes: a bounded number of distinct versions is counted apart.
+        key = (kind, version if len(self.client_requests) < 64 else "unknown")
+        counter = self.client_requests.setdefault(key, Counter())
+        return Caller(counter, metadata.get(b"hasleader") == b"true")
+
+
+def decode(message: type[MessageT], raw: bytes) -> MessageT:
+    """Raises: InternalError in the words of grpc-go."""
+    try:
+        return message.FromString(raw)
+    except DecodeError as error:
+        raise InternalError(f"grpc: error unmarshalling request: {error}") from None

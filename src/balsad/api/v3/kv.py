@@ -1,0 +1,119 @@
+"""etcdserverpb.KV."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from balsad.api.v3.checks import check_key, check_put, check_txn
+from balsad.api.v3.door import Caller, Door, decode
+from balsad.errors import RequestError
+from balsad.proto import rpc_pb2
+from balsad.server.apply import txn as txns
+from balsad.server.propose import plain_put
+from balsad.server.ranges import answer_range
+from balsad.wire import uvarint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from balsad.server.service import Service
+    from balsad.transport import Call, Headers, RpcServer
+
+
+def fail(call: Call, error: RequestError) -> None:
+    call.fail(error.code, error.text)
+
+
+class KvApi:
+    def __init__(self, service: Service, door: Door) -> None:
+        self._service = service
+        self._door = door
+        self._store = service.store
+        self._header_at = service.header.at
+
+    def register(self, server: RpcServer) -> None:
+        server.unary("/etcdserverpb.KV/Range", self.range, self.range_now)
+        server.unary("/etcdserverpb.KV/Put", self.put)
+        server.unary("/etcdserverpb.KV/DeleteRange", self.delete_range)
+        server.unary("/etcdserverpb.KV/Txn", self.txn)
+        server.unary("/etcdserverpb.KV/Compact", self.compact)
+
+    # Reads.
+
+    def range_now(self, headers: Headers, raw: bytes) -> bytes | None:
+        """The answer, when this member needs nobody's word for it."""
+        if not self._service.reads_are_local:
+            return None
+        caller: Caller | None = headers.memo
+        if caller is None:
+            return None
+        caller.requests.value += 1
+        size = len(raw)
+        if size > 2 and raw[0] == 0x0A:
+            # One key, linearizable or (0x38 0x01) serializable, which is the same here.
+            end = raw[1] + 2
+            if 2 < end < 130 and (end == size or (end + 2 == size and raw[end] == 0x38 and raw[end + 1] == 1)):
+                store = self._store
+                kv = store.get(raw[2:end])
+                if kv is None:
+                    return self._header_at(store.current_revision)
+                return b"%b\x12%b%b\x20\x01" % (self._header_at(store.current_revision), uvarint(len(kv)), kv)
+        request = decode(rpc_pb2.RangeRequest, raw)
+        check_key(request)
+        return answer_range(self._store, request, self._header_at)
+
+    def range(self, call: Call, raw: bytes) -> None:
+        request = decode(rpc_pb2.RangeRequest, raw)
+        self._door.admit(call.headers, serves_learner=request.serializable)
+        check_key(request)
+        self._read(call, request.serializable, lambda: answer_range(self._store, request, self._header_at))
+
+    def _read(self, call: Call, serializable: bool, answer: Callable[[], bytes]) -> None:
+        def go_on(error: RequestError | None) -> None:
+            if error is not None:
+                fail(call, error)
+                return
+            try:
+                call.respond(answer())
+            except RequestError as refusal:
+                fail(call, refusal)
+
+        if serializable:
+            go_on(None)
+        else:
+            self._service.linearize(go_on)
+
+    # Writes.
+
+    def put(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        plain = plain_put(raw)
+        if plain is not None:
+            self._service.put_plain(call, raw, plain[0], plain[1])
+            return
+        request = decode(rpc_pb2.PutRequest, raw)
+        check_put(request)
+        self._service.put(call, raw, request)
+
+    def delete_range(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        request = decode(rpc_pb2.DeleteRangeRequest, raw)
+        check_key(request)
+        self._service.delete_range(call, raw, request)
+
+    def txn(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        request = decode(rpc_pb2.TxnRequest, raw)
+        check_txn(request, self._service.config.max_txn_ops)
+        if txns.is_readonly(request):
+            self._read(
+                call, txns.is_serializable(request), lambda: txns.read(self._store, request, self._header_at)
+            )
+        else:
+            self._service.txn(call, raw, request)
+
+    def compact(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        self._service.compact(call, raw, decode(rpc_pb2.CompactionRequest, raw))
+
+

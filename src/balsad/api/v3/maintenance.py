@@ -1,0 +1,186 @@
+"""etcdserverpb.Maintenance.
+
+Source: etcd server/etcdserver/api/v3rpc/maintenance.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from typing import TYPE_CHECKING, Final
+
+from balsad.api.v3.door import Door, decode
+from balsad.errors import Code, NoLeaderError, RequestError, UnknownError
+from balsad.proto import rpc_pb2
+from balsad.wire import bytes_field, uvarint, varint
+
+if TYPE_CHECKING:
+    from balsad.server.service import Service
+    from balsad.storage import BackendSnapshot
+    from balsad.transport import Call, RpcServer, StreamHandler
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 32 * 1024
+QUEUED_BYTES_MAX: Final = 1 << 20
+CHUNKS_PER_TURN: Final = 16
+
+
+class MaintenanceApi:
+    def __init__(self, service: Service, door: Door) -> None:
+        self._service = service
+        self._door = door
+
+    def register(self, server: RpcServer) -> None:
+        prefix = "/etcdserverpb.Maintenance/"
+        server.unary(prefix + "Alarm", self.alarm)
+        server.unary(prefix + "Status", self.status)
+        server.unary(prefix + "Defragment", self.defragment)
+        server.unary(prefix + "Hash", self.hash)
+        server.unary(prefix + "HashKV", self.hash_kv)
+        server.unary(prefix + "MoveLeader", self.move_leader)
+        server.stream(prefix + "Snapshot", self.snapshot)
+
+    def _header(self) -> bytes:
+        service = self._service
+        return service.header.at(service.store.current_revision)
+
+    def alarm(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        self._service.alarm(call, raw, decode(rpc_pb2.AlarmRequest, raw))
+
+    def status(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers, serves_learner=True)
+        decode(rpc_pb2.StatusRequest, raw)
+        service = self._service
+        response = rpc_pb2.StatusResponse(
+            version=service.config.server_version,
+            dbSize=service.backend.size,
+            leader=service.leader,
+            raftIndex=service.driver.committed_index,
+            raftTerm=service.term,
+            raftAppliedIndex=service.applier.applied_index,
+            dbSizeInUse=service.backend.size_in_use,
+            isLearner=service.is_learner,
+        )
+        if not service.leader:
+            response.errors.append(NoLeaderError.message)
+        for alarm in service.alarms.get():
+            response.errors.append(f"memberID:{alarm.memberID} alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)} ")
+        call.respond(self._header() + response.SerializeToString())
+
+    def defragment(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        decode(rpc_pb2.DefragmentRequest, raw)
+        self._service.defragment(lambda: call.respond(b""), lambda text: call.fail(Code.UNKNOWN, text))
+
+    def hash(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        decode(rpc_pb2.HashRequest, raw)
+        service = self._service
+
+        def answer() -> None:
+            value = service.backend.hash()
+            call.respond(self._header() + (b"\x10" + uvarint(value) if value else b""))
+
+        service.commit_then(answer)
+
+    def hash_kv(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        request = decode(rpc_pb2.HashKVRequest, raw)
+        service = self._service
+        found = service.store.hash_by_revision(request.revision)
+        parts = [service.header.at(found.current_revision)]
+        if found.hash:
+            parts.append(b"\x10" + uvarint(found.hash))
+        if found.compact_revision:
+            parts.append(b"\x18" + varint(found.compact_revision))
+        call.respond(b"".join(parts))
+
+    def move_leader(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        self._service.move_leader(decode(rpc_pb2.MoveLeaderRequest, raw).targetID)
+        call.respond(b"")
+
+    def snapshot(self, call: Call) -> StreamHandler:
+        self._door.admit(call.headers, kind="stream", serves_learner=True)
+        return _SnapshotCall(self._service, call)
+
+
+class _SnapshotCall:
+    """The db file on its way to a client, in chunks, then the SHA-256 of all of it."""
+
+    def __init__(self, service: Service, call: Call) -> None:
+        self._service = service
+        self._call = call
+        self._snapshot: BackendSnapshot | None = None
+        self._offset = 0
+        self._digest = hashlib.sha256()
+        self._asked = False
+        self._pumping = False
+
+    def on_message(self, raw: bytes) -> None:
+        try:
+            decode(rpc_pb2.SnapshotRequest, raw)
+        except RequestError as error:
+            self._call.fail(error.code, error.text)
+            return
+        if not self._asked:
+            self._asked = True
+            self._service.commit_then(self._begin)
+
+    def on_half_close(self) -> None:
+        if not self._asked:
+            self._call.fail(Code.INTERNAL, "EOF")
+
+    def on_cancel(self) -> None:
+        self._close()
+
+    def _begin(self) -> None:
+        if self._call.closed:
+            return
+        self._snapshot = self._service.backend.snapshot()
+        log.info("sending database snapshot to client", extra={"total-bytes": self._snapshot.size})
+        self._call.on_writable = self._pump
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send some chunks, then let others have the loop."""
+        snapshot = self._snapshot
+        if snapshot is None or self._pumping:
+            return
+        call = self._call
+        for _ in range(CHUNKS_PER_TURN):
+            if call.closed:
+                self._close()
+                return
+            if call.pending_bytes > QUEUED_BYTES_MAX:
+                return  # on_writable goes on
+            if self._offset >= snapshot.size:
+                call.send(bytes_field(3, self._digest.digest()))
+                log.info("successfully sent database snapshot to client", extra={"total-bytes": snapshot.size})
+                call.finish()
+                self._close()
+                return
+            try:
+                blob = snapshot.read(self._offset, CHUNK_BYTES)
+            except Exception as error:
+                call.fail(UnknownError.code, str(error))
+                self._close()
+                return
+            self._offset += len(blob)
+            self._digest.update(blob)
+            left = snapshot.size - self._offset
+            call.send((b"\x10" + uvarint(left) if left else b"") + bytes_field(3, blob))
+        self._pumping = True
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._pumping = False
+        self._pump()
+
+    def _close(self) -> None:
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.close()

@@ -1,0 +1,225 @@
+"""etcdserverpb.Watch: many watchers on one stream.
+
+    create --> created reply --> events ... --> canceled reply (cancel, or compacted)
+
+Source: etcd server/etcdserver/api/v3rpc/watch.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from balsad.api.v3.door import Door, decode
+from balsad.errors import RequestError
+from balsad.mvcc import AUTO_WATCH_ID, WatchError
+from balsad.proto import rpc_pb2
+from balsad.server.ranges import range_end
+from balsad.wire import uvarint, varint
+
+if TYPE_CHECKING:
+    from balsad.mvcc import WatchBatch
+    from balsad.server.service import Service
+    from balsad.transport import Call, RpcServer, StreamHandler
+
+QUEUED_BYTES_MAX: Final = 4 << 20
+"""A stream with more than this unsent takes no further events: its watchers fall behind, and catch up later."""
+
+INVALID_WATCH_ID: Final = -1
+
+
+class WatchApi:
+    def __init__(self, service: Service, door: Door) -> None:
+        self._service = service
+        self._door = door
+
+    def register(self, server: RpcServer) -> None:
+        server.stream("/etcdserverpb.Watch/Watch", self.watch)
+
+    def watch(self, call: Call) -> StreamHandler:
+        self._door.admit(call.headers, kind="stream")
+        return _WatchCall(self._service, call)
+
+
+class _Wishes:
+    """What one watcher asked for beyond its events."""
+
+    __slots__ = ("elide_progress", "fragment", "previous", "progress")
+
+    def __init__(self, request: rpc_pb2.WatchCreateRequest) -> None:
+        self.previous = request.prev_kv
+        self.fragment = request.fragment
+        self.progress = request.progress_notify
+        self.elide_progress = False
+
+
+class _WatchCall:
+    def __init__(self, service: Service, call: Call) -> None:
+        self._service = service
+        self._call = call
+        self._stream = service.store.watchers.open(self._deliver)
+        self._wishes: dict[int, _Wishes] = {}
+        self._progress_timer: asyncio.TimerHandle | None = None
+        self._progress_wanted = False
+
+    # The client speaks.
+
+    def on_message(self, raw: bytes) -> None:
+        try:
+            request = decode(rpc_pb2.WatchRequest, raw)
+        except RequestError as error:
+            self._call.fail(error.code, error.text)
+            self._close()
+            return
+        kind = request.WhichOneof("request_union")
+        if kind == "create_request":
+            self._create(request.create_request)
+        elif kind == "cancel_request":
+            self._cancel(request.cancel_request.watch_id)
+        elif kind == "progress_request":
+            self._progress_wanted = True
+            self._answer_progress()
+
+    def on_half_close(self) -> None:
+        self._close()
+        self._call.finish()
+
+    def on_cancel(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._stream.close()
+        self._wishes.clear()
+        if self._progress_timer is not None:
+            self._progress_timer.cancel()
+            self._progress_timer = None
+
+    def _create(self, request: rpc_pb2.WatchCreateRequest) -> None:
+        revision = self._service.store.current_revision
+        filters = request.filters
+        reason = ""
+        watch_id = INVALID_WATCH_ID
+        try:
+            watch_id = self._stream.watch(
+                request.key or b"\0",
+                range_end(request.range_end),
+                request.start_revision,
+                request.watch_id or AUTO_WATCH_ID,
+                no_put=rpc_pb2.WatchCreateRequest.NOPUT in filters,
+                no_delete=rpc_pb2.WatchCreateRequest.NODELETE in filters,
+            )
+        except WatchError as error:
+            reason = str(error)
+        parts = [self._service.header.at(revision)]
+        if watch_id:
+            parts.append(b"\x10" + varint(watch_id))
+        parts.append(b"\x18\x01")
+        if reason:
+            text = reason.encode()
+            parts.append(b"\x20\x01\x32" + uvarint(len(text)) + text)
+        self._call.send(b"".join(parts))
+        if not reason:
+            self._wishes[watch_id] = _Wishes(request)
+            if request.progress_notify and self._progress_timer is None:
+                self._arm_progress()
+
+    def _cancel(self, watch_id: int) -> None:
+        if not self._stream.cancel(watch_id):
+            return
+        self._wishes.pop(watch_id, None)
+        self._send_canceled(watch_id, self._service.store.current_revision, 0)
+
+    def _send_canceled(self, watch_id: int, revision: int, compact_revision: int) -> None:
+        parts = [self._service.header.at(revision)]
+        if watch_id:
+            parts.append(b"\x10" + varint(watch_id))
+        parts.append(b"\x20\x01")
+        if compact_revision:
+            parts.append(b"\x28" + uvarint(compact_revision))
+        self._call.send(b"".join(parts))
+
+    # The store speaks.
+
+    def _deliver(self, watch_id: int, batch: WatchBatch) -> bool:
+        """Send what happened; False when the client does not keep up."""
+        call = self._call
+        if call.closed:
+            return True
+        if call.pending_bytes > QUEUED_BYTES_MAX:
+            return False
+        wishes = self._wishes.get(watch_id)
+        if batch.compact_revision:
+            self._wishes.pop(watch_id, None)
+            self._send_canceled(watch_id, batch.revision, batch.compact_revision)
+            return True
+        if wishes is not None and wishes.previous:
+            store = self._service.store
+            events = [event.encoded_with_prev(store) for event in batch.events]
+        else:
+            events = [event.encoded for event in batch.events]
+        head = self._service.header.at(batch.revision)
+        if watch_id:
+            head += b"\x10" + varint(watch_id)
+        if wishes is not None:
+            if events:
+                wishes.elide_progress = True
+            if wishes.fragment and len(events) > 1:
+                self._send_fragments(head, events)
+                return True
+        call.send(_with_events(head, events))
+        return True
+
+    def _send_fragments(self, head: bytes, events: list[bytes]) -> None:
+        limit = self._service.config.max_request_bytes
+        at = 0
+        while at < len(events):
+            size = len(head)
+            start = at
+            while at < len(events):
+                size += len(events[at]) + 6
+                if at > start and size >= limit:
+                    break
+                at += 1
+            more = b"\x38\x01" if at < len(events) else b""
+            self._call.send(_with_events(head + more, events[start:at]))
+
+    # Progress.
+
+    def _arm_progress(self) -> None:
+        service = self._service
+        interval = service.config.watch_progress_notify_interval_s
+        # Not all streams of a client that reconnected should be told in the same moment.
+        jitter = interval * service.env.random.randrange(1000) / 10_000
+        self._progress_timer = asyncio.get_running_loop().call_later(interval + jitter, self._notify_progress)
+
+    def _notify_progress(self) -> None:
+        self._progress_timer = None
+        any_left = False
+        for watch_id, wishes in list(self._wishes.items()):
+            if not wishes.progress:
+                continue
+            any_left = True
+            if not wishes.elide_progress:
+                self._stream.request_progress(watch_id)
+            wishes.elide_progress = False
+        if any_left:
+            self._arm_progress()
+
+    def _answer_progress(self) -> None:
+        """Tell the whole stream how far it is, once none of its watchers is behind."""
+        if not self._progress_wanted or self._call.closed:
+            return
+        if not self._stream.is_synced():
+            asyncio.get_running_loop().call_later(0.1, self._answer_progress)
+            return
+        self._progress_wanted = False
+        revision = self._service.store.current_revision
+        self._call.send(self._service.header.at(revision) + b"\x10" + varint(INVALID_WATCH_ID))
+
+
+def _with_events(head: bytes, events: list[bytes]) -> bytes:
+    parts = [head]
+    for event in events:
+        parts.append(b"\x5a" + uvarint(len(event)))
+        parts.append(event)
+    return b"".join(parts)

@@ -1,0 +1,132 @@
+"""The backend's own beat: what was applied reaches the db file every 100 ms, or after 10,000 writes.
+
+Pages are built in slices between turns of the event loop; the waiting for the
+disk happens in a thread, since nobody waits for it here: durability is the
+WAL's, and `consistent_index` in the same commit says where replay begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from balsad.storage import Backend, CommitJob
+
+
+class BackendCommits:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        interval_s: float,
+        operations_max: int,
+        failed: Callable[[BaseException], None],
+        observed: Callable[[float], None],
+    ) -> None:
+        """`observed` is told how many seconds each commit took."""
+        self._backend = backend
+        self._interval_s = interval_s
+        self._operations_max = operations_max
+        self._failed = failed
+        self._observed = observed
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._job: CommitJob | None = None
+        self._began = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopped = False
+        self._committed: list[Callable[[], None]] = []  # wait for the commit under way
+        self._next: list[Callable[[], None]] = []  # wait for one that has yet to begin
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._next:
+            self._begin()
+        else:
+            self._timer = self._loop.call_later(self._interval_s, self._begin)
+
+    def commit_then(self, done: Callable[[], None]) -> None:
+        """Call `done` once all that is written to the backend now is on disk, with no commit under way."""
+        self._next.append(done)
+        if self._job is None and not self._stopped:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._begin()
+
+    def after_batch(self) -> None:
+        """A batch was applied: commit now if the pending writes have grown large."""
+        if self._backend.pending_ops >= self._operations_max and self._job is None and not self._stopped:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._begin()
+
+    def _begin(self) -> None:
+        self._timer = None
+        if self._job is not None or self._stopped:
+            return
+        try:
+            self._began = time.perf_counter()
+            self._job = self._backend.commit_job()
+        except Exception as error:
+            self._failed(error)
+            return
+        self._committed, self._next = self._next, []
+        if self._job is None:
+            self._end(None)
+            return
+        self._idle.clear()
+        self._loop.call_soon(self._step)
+
+    def _step(self) -> None:
+        job = self._job
+        if job is None:
+            return
+        try:
+            if not job.step():
+                self._loop.call_soon(self._step)
+                return
+        except Exception as error:
+            self._end(error)
+            return
+        flushed = self._loop.run_in_executor(None, job.flush)
+        flushed.add_done_callback(self._flushed)
+
+    def _flushed(self, flushed: asyncio.Future[None]) -> None:
+        error = flushed.exception()
+        if error is None:
+            job = self._job
+            assert job is not None
+            try:
+                job.finish()
+            except Exception as finish_error:
+                error = finish_error
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._job = None
+        self._idle.set()
+        if error is not None:
+            self._failed(error)
+            return
+        self._observed(time.perf_counter() - self._began)
+        committed, self._committed = self._committed, []
+        for done in committed:
+            done()
+        if not self._stopped:
+            self._arm()
+            self.after_batch()
+
+    async def wait_idle(self) -> None:
+        """Return once no commit is under way."""
+        await self._idle.wait()
+
+    async def stop(self) -> None:
+        """Begin no further commit and wait for the one under way."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._idle.wait()

@@ -1,0 +1,72 @@
+"""Compactions under way: a batch of revisions at a time, with pauses, so that requests go on.
+
+Source: etcd server/mvcc/kvstore_compaction.go (1000 revisions, then 10 ms).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from balsad.mvcc import CompactionJob
+    from balsad.server.backend_commits import BackendCommits
+
+log = logging.getLogger(__name__)
+
+
+class Compactions:
+    """Runs CompactionJobs one after the other."""
+
+    def __init__(
+        self, commits: BackendCommits, *, pause_s: float, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._commits = commits
+        self._pause_s = pause_s
+        self._failed = failed
+        self._jobs: list[CompactionJob] = []
+        self._waiting: list[Callable[[], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self._jobs)
+
+    def start(self, job: CompactionJob) -> None:
+        self._jobs.append(job)
+        if self._timer is None:
+            self._timer = self._loop.call_later(0, self._step)
+
+    def when_done(self, done: Callable[[], None]) -> None:
+        """Call `done` once all that is scheduled now is gone from the disk."""
+        if self._jobs:
+            self._waiting.append(done)
+        else:
+            self._commits.commit_then(done)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._jobs.clear()
+        self._waiting.clear()
+
+    def _step(self) -> None:
+        self._timer = None
+        try:
+            finished = self._jobs[0].step()
+            if not finished:
+                self._timer = self._loop.call_later(self._pause_s, self._step)
+                return
+            self._jobs.pop(0)
+            if self._jobs:
+                self._timer = self._loop.call_later(0, self._step)
+            waiting, self._waiting = self._waiting, []
+            for done in waiting:
+                # A crash must not bring back what the caller was told is gone.
+                self._commits.commit_then(done)
+        except Exception as error:
+            self._failed(error)

@@ -1,0 +1,282 @@
+"""The facade the edges call: one method per request.
+
+A method either answers at once, or puts the request on its way and answers
+through its Call (or callback) when the log, or the quorum, has had its say.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from balsad.errors import (
+    BadLeaderTransfereeError,
+    NoLeaderError,
+    NoSpaceError,
+    NotLeaderError,
+    RequestError,
+)
+from balsad.proto import rpc_pb2
+from balsad.server.alarms import NOSPACE
+from balsad.server.apply.dispatch import PLAIN_PUT
+from balsad.server.propose import Pending, Result
+from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
+from balsad.wire import uvarint
+
+if TYPE_CHECKING:
+    from balsad.config import ServerConfig
+    from balsad.env import Env
+    from balsad.lease import Lessor
+    from balsad.membership import Cluster, Member
+    from balsad.mvcc import Store
+    from balsad.server.alarms import Alarms
+    from balsad.server.answers import HeaderBytes
+    from balsad.server.apply.dispatch import Applier
+    from balsad.server.backend_commits import BackendCommits
+    from balsad.server.compactions import Compactions
+    from balsad.server.driver import Driver
+    from balsad.server.read_index import ReadIndex
+    from balsad.server.request_ids import RequestIds
+    from balsad.storage import Backend
+    from balsad.transport import Call
+
+# Field numbers of InternalRaftRequest.
+FIELDS: Final[dict[str, int]] = {
+    "put": 4,
+    "delete_range": 5,
+    "txn": 6,
+    "compaction": 7,
+    "lease_grant": 8,
+    "lease_revoke": 9,
+    "alarm": 10,
+    "lease_checkpoint": 11,
+}
+_TAGS: Final[dict[str, bytes]] = {name: uvarint(number << 3 | 2) for name, number in FIELDS.items()}
+log = logging.getLogger(__name__)
+
+_POSITIVE: Final = (1 << 63) - 1
+
+
+class Service:
+    """One member, seen from its API."""
+
+    def __init__(
+        self,
+        *,
+        config: ServerConfig,
+        env: Env,
+        backend: Backend,
+        store: Store,
+        lessor: Lessor,
+        alarms: Alarms,
+        applier: Applier,
+        driver: Driver,
+        read_index: ReadIndex,
+        cluster: Cluster,
+        header: HeaderBytes,
+        request_ids: RequestIds,
+        compactions: Compactions,
+        commits: BackendCommits,
+        member_id: int,
+        cluster_id: int,
+    ) -> None:
+        self.config = config
+        self.env = env
+        self.backend = backend
+        self.store = store
+        self.lessor = lessor
+        self.alarms = alarms
+        self.applier = applier
+        self.driver = driver
+        self.cluster = cluster
+        self.header = header
+        self.member_id = member_id
+        self.cluster_id = cluster_id
+        self.reads_are_local = False
+        self._quota = applier.quota
+        self._read_index = read_index
+        self._ids = request_ids
+        self._compactions = compactions
+        self._commits = commits
+        self._monotonic = env.clock.monotonic
+        applier.raise_nospace = self._raise_nospace
+
+    # Writes.
+
+    def put_plain(self, call: Call, raw: bytes, key: bytes, value_at: int) -> None:
+        """A put of key and value alone; `raw` is the request as it came. The hot way in."""
+        quota = self._quota
+        if quota.limit_bytes >= 0 and self.backend.size + KEY_COST + len(raw) >= quota.limit_bytes:
+            self.put(call, raw, rpc_pb2.PutRequest.FromString(raw))
+            return
+        request_id = self._ids.next()
+        pending = Pending(request_id, call, None, PLAIN_PUT, None, key, raw, value_at)
+        digits = uvarint(request_id)
+        self.driver.propose(
+            b"\x22%b%b\xa2\x06%c\x08%b" % (uvarint(len(raw)), raw, len(digits) + 1, digits), pending
+        )
+
+    def put(self, call: Call, raw: bytes, request: rpc_pb2.PutRequest) -> None:
+        if self._has_room(KEY_COST + len(request.key) + len(request.value), call):
+            self._submit("put", raw, request, call)
+
+    def txn(self, call: Call, raw: bytes, request: rpc_pb2.TxnRequest) -> None:
+        if self._has_room(txn_cost(request), call):
+            self._submit("txn", raw, request, call)
+
+    def delete_range(self, call: Call, raw: bytes, request: rpc_pb2.DeleteRangeRequest) -> None:
+        self._submit("delete_range", raw, request, call)
+
+    def lease_grant(self, call: Call, request: rpc_pb2.LeaseGrantRequest) -> None:
+        if not self._has_room(LEASE_COST, call):
+            return
+        while request.ID == 0:
+            request.ID = self._ids.next() & _POSITIVE
+        self._submit("lease_grant", request.SerializeToString(), request, call)
+
+    def lease_revoke(self, call: Call, raw: bytes, request: rpc_pb2.LeaseRevokeRequest) -> None:
+        self._submit("lease_revoke", raw, request, call)
+
+    def alarm(self, call: Call, raw: bytes, request: rpc_pb2.AlarmRequest) -> None:
+        self._submit("alarm", raw, request, call)
+
+    def compact(self, call: Call, raw: bytes, request: rpc_pb2.CompactionRequest) -> None:
+        """Answers when the compaction is scheduled; when `physical`, once the keys are gone from the disk."""
+
+        def answer(result: Result) -> None:
+            if isinstance(result, RequestError):
+                call.fail(result.code, result.text)
+            elif request.physical:
+                self._compactions.when_done(lambda: call.respond(self.header.at(self.store.current_revision)))
+            else:
+                call.respond(result)
+
+        self._submit("compaction", raw, request, None, answer)
+
+    def propose(self, field: str, request: Any, done: Callable[[Result], None]) -> None:
+        """A request the member makes itself. Raises: RequestError."""
+        self._submit(field, request.SerializeToString(), request, None, done)
+
+    def propose_raw(self, data: bytes, request_id: int, done: Callable[[Result], None]) -> None:
+        """An entry in a form of its own (a v2 Request) under an id from `next_id`."""
+        self.driver.propose(data, Pending(request_id, None, done))
+
+    def next_id(self) -> int:
+        return self._ids.next()
+
+    def _submit(
+        self, field: str, raw: bytes, request: Any, call: Call | None, done: Callable[[Result], None] | None = None
+    ) -> None:
+        request_id = self._ids.next()
+        digits = uvarint(request_id)
+        data = b"%b%b%b\xa2\x06%c\x08%b" % (_TAGS[field], uvarint(len(raw)), raw, len(digits) + 1, digits)
+        self.driver.propose(data, Pending(request_id, call, done, field, request))
+
+    # Space.
+
+    def _has_room(self, cost: int, call: Call) -> bool:
+        """Whether the backend can take `cost` bytes; if not, the alarm is raised and the call refused."""
+        if self._quota.available(cost):
+            return True
+
+        def refuse() -> None:
+            call.fail(NoSpaceError.code, NoSpaceError.message)
+
+        self._raise_nospace(refuse)
+        return False
+
+    def _raise_nospace(self, done: Callable[[], None]) -> None:
+        request = rpc_pb2.AlarmRequest(
+            action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.member_id, alarm=NOSPACE  # type: ignore[arg-type]
+        )
+        try:
+            self.propose("alarm", request, lambda _: done())
+        except RequestError:
+            done()
+
+    # Reads.
+
+    def linearize(self, done: Callable[[RequestError | None], None]) -> None:
+        """Call `done(None)` once a read of the local store is linearizable, `done(error)` when it can't be."""
+        if self.reads_are_local:
+            done(None)
+        else:
+            self._read_index.read(done, self._monotonic())
+
+    def on_leader(self) -> None:
+        """The leader, or our own role, changed."""
+        self._note_local_reads()
+
+    def on_empty_entry(self) -> None:
+        """A leader's first entry was applied: what was committed before is known to be applied here."""
+        driver = self.driver
+        if driver.is_leader:
+            self.lessor.promote(self.config.election_timeout_s, self._monotonic())
+        self._note_local_reads()
+
+    def _note_local_reads(self) -> None:
+        # The only voter needs no quorum's word: it has applied all it ever committed.
+        driver = self.driver
+        self.reads_are_local = (
+            driver.is_leader
+            and self.applier.conf_state.voters == (self.member_id,)
+            and not self.applier.conf_state.voters_outgoing
+            and self.applier.applied_term == driver.hard_state.term
+        )
+
+    # What is known here.
+
+    @property
+    def leader(self) -> int:
+        return self.driver.leader
+
+    @property
+    def term(self) -> int:
+        return self.driver.hard_state.term
+
+    @property
+    def is_learner(self) -> bool:
+        member = self.cluster.member(self.member_id)
+        return member is not None and member.is_learner
+
+    def members(self) -> list[Member]:
+        return self.cluster.members()
+
+    def check_leader(self) -> None:
+        """Raises: NoLeaderError."""
+        if self.driver.leader == 0:
+            raise NoLeaderError
+
+    def move_leader(self, target: int) -> None:
+        """Raises: NotLeaderError, BadLeaderTransfereeError."""
+        if not self.driver.is_leader:
+            raise NotLeaderError
+        member = self.cluster.member(target)
+        if member is None or member.is_learner:
+            raise BadLeaderTransfereeError
+        if target != self.member_id:
+            self.driver.node.transfer_leader(target)
+            self.driver.wake()
+
+    # The backend.
+
+    def commit_then(self, done: Callable[[], None]) -> None:
+        """Call `done` once what was applied by now is in the db file and no commit is under way."""
+        self._commits.commit_then(done)
+
+    def defragment(self, done: Callable[[], None], failed: Callable[[str], None]) -> None:
+        """Rewrite the db file without its free pages; nothing else is served meanwhile, as in etcd."""
+
+        def run() -> None:
+            log.info("starting defragment")
+            try:
+                self.backend.defrag()
+            except OSError as error:
+                log.warning("failed to defragment", extra={"error": str(error)})
+                failed(str(error))
+                return
+            log.info("finished defragment")
+            done()
+
+        self._commits.commit_then(run)
