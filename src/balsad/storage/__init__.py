@@ -1,17 +1,27 @@
 """Bytes on disk: the write-ahead log, .snap files, the bbolt file behind a batched write side."""
 
+from balsad.storage import schema
+from balsad.storage.backend import Backend, BackendSnapshot, CommitJob
+from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError, DatabaseLockedError
 from balsad.storage.datadir import DataDir, DataDirKind
 from balsad.storage.errors import StorageError
 from balsad.storage.snap import SnapError, Snapshotter
 from balsad.storage.wal import Wal, WalOptions, WalSnapshot
 
 __all__ = [
+    "Backend",
+    "BackendSnapshot",
+    "BucketNotFoundError",
+    "CommitJob",
+    "CorruptDatabaseError",
     "DataDir",
     "DataDirKind",
+    "DatabaseLockedError",
     "SnapError",
     "Snapshotter",
     "StorageError",
     "Wal",
     "WalOptions",
     "WalSnapshot",
+    "schema",
 ]

@@ -1,0 +1,545 @@
+"""The live store: a bbolt file behind a batch of pending writes.
+
+    put, delete --> pending --commit_job()--> in flight --step(), flush(), finish()--> the file's state
+    get, scan   <-- pending, else             in flight, else                          the file's state
+
+What was put is read back at once, and is on disk once a commit ended; until then the write-ahead log stands for it.
+A commit is three parts, so that it never holds up the event loop: `step` builds a bounded piece of the new pages,
+`flush` writes and syncs (in a thread, if wished), `finish` shows the new state. Puts and reads go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from bisect import bisect_left
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+from balsad.env.protocols import Disk
+from balsad.storage import schema
+from balsad.storage.bolt.bulk import BulkWriter
+from balsad.storage.bolt.db import Database, lock
+from balsad.storage.bolt.digest import hash_contents
+from balsad.storage.bolt.errors import BucketNotFoundError
+from balsad.storage.bolt.meta import encode_meta
+from balsad.storage.bolt.page import KEY_SIZE_MAX
+from balsad.storage.bolt.tree import View
+from balsad.storage.bolt.tx import FILL_APPEND, FILL_DEFAULT, WriteTx
+from balsad.storage.errors import StorageError, os_error
+
+BATCH_LIMIT: Final = 10_000
+_STEP_APPENDS: Final = 1000
+_STEP_CHANGES: Final = 100
+_STEP_BYTES: Final = 1 << 20
+_STEP_BRANCHES: Final = 100
+_STEP_SPANS: Final = 2000
+
+Changes = dict[bytes, bytes | None]
+"""Key to value, or to None: deleted."""
+
+
+class Overlay:
+    """Changes of one bucket that are not in the file yet; `keys` gives them sorted, kept up as `changes` grows."""
+
+    __slots__ = ("_sorted", "changes")
+
+    def __init__(self, changes: Changes) -> None:
+        self.changes = changes
+        self._sorted: list[bytes] = []
+
+    def keys(self) -> list[bytes]:
+        # A dict keeps the order of insertion, and nothing is ever taken out of `changes` one by one: the keys that
+        # came since the last look are its last ones.
+        known = len(self._sorted)
+        added = len(self.changes) - known
+        if added < 0:
+            self._sorted = []
+            added = len(self.changes)
+        if added:
+            self._sorted.extend(reversed(list(islice(reversed(self.changes), added))))
+            self._sorted.sort()  # in time linear to its length when the new keys come after the old
+        return self._sorted
+
+    def clear(self) -> None:
+        self.changes.clear()
+        self._sorted = []
+
+
+def _collect(overlay: Overlay, start: bytes, end: bytes | None, changes: Changes) -> None:
+    """Add the overlay's changes from `start` up to but without `end`."""
+    keys = overlay.keys()
+    first = bisect_left(keys, start)
+    last = len(keys) if end is None else bisect_left(keys, end)
+    source = overlay.changes
+    for i in range(first, last):
+        key = keys[i]
+        changes[key] = source[key]
+
+
+class CommitJob:
+    """One commit under way. `step` until it gives True, then `flush`, then `finish`; any of it may raise StorageError.
+
+    `step` and `finish` belong to the thread that owns the backend, `flush` may run in any one.
+    """
+
+    __slots__ = (
+        "_append",
+        "_backend",
+        "_bucket",
+        "_built",
+        "_finished",
+        "_flushed",
+        "_lock",
+        "_names",
+        "_position",
+        "_release",
+        "_sealed",
+        "_sorted_keys",
+        "_sorted_values",
+        "_tx",
+    )
+
+    def __init__(self, backend: Backend, tx: WriteTx, release: list[tuple[int, int]], names: list[bytes]) -> None:
+        self._backend = backend
+        self._tx = tx
+        self._release = release
+        self._names = names  # buckets still to do, the next one last
+        self._bucket = b""
+        self._sorted_keys: list[bytes] = []
+        self._sorted_values: list[bytes | None] = []
+        self._position = 0
+        self._append = False
+        self._sealed = False
+        self._built = False
+        self._flushed = False
+        self._finished = False
+        self._lock = threading.Lock()
+
+    def step(self) -> bool:
+        """Build some more, for a few milliseconds at most. True once all pages are built."""
+        if self._built:
+            return True
+        try:
+            self._step()
+        except StorageError as error:
+            self._backend.database.failure = error
+            raise
+        return self._built
+
+    def _step(self) -> None:
+        if self._release:
+            freelist = self._backend.database.freelist
+            for start, length in self._release[-_STEP_SPANS:]:
+                freelist.add(start, length)
+            del self._release[-_STEP_SPANS:]
+        elif self._position < len(self._sorted_keys):
+            self._apply_some()
+        elif self._names:
+            self._bucket = self._names.pop()
+            overlay = self._backend.in_flight[self._bucket]
+            changes = overlay.changes
+            self._sorted_keys = sorted(changes)
+            self._sorted_values = [changes[key] for key in self._sorted_keys]
+            self._position = 0
+            self._append = bool(changes) and self._tx.is_append(self._bucket, self._sorted_keys[0])
+        elif not self._sealed:
+            self._tx.seal()
+            self._sealed = True
+        else:
+            self._built = self._tx.encode(_STEP_BRANCHES)
+
+    def _apply_some(self) -> None:
+        start = self._position
+        count = len(self._sorted_keys)
+        end = min(start + (_STEP_APPENDS if self._append else _STEP_CHANGES), count)
+        values = self._sorted_values
+        size = 0
+        for i in range(start, end):
+            value = values[i]
+            if value is not None:
+                size += len(value)
+                if size > _STEP_BYTES:
+                    end = i + 1
+                    break
+        fill = FILL_APPEND if self._bucket == schema.KEY else FILL_DEFAULT
+        self._tx.update(self._bucket, self._sorted_keys, values, start, end, fill)
+        self._position = end
+        if end == count:
+            self._tx.settle(self._bucket)
+
+    def flush(self) -> None:
+        """Write the pages and the meta, each followed by a barrier. Safe beside puts and reads of the owner.
+
+        Raises: StorageError; the backend takes no more commits then.
+        """
+        with self._lock:
+            if not self._flushed:
+                assert self._built, "flush before all is built"
+                self._backend.database.write(self._tx)
+                self._flushed = True
+
+    def finish(self) -> None:
+        """Show the new state. Without effect when somebody had to finish the commit earlier."""
+        if self._finished:
+            return
+        assert self._flushed, "finish before flush"
+        self._finished = True
+        self._backend.finished(self, self._tx)
+
+    def complete(self) -> None:
+        """All that is left to do, at once; waits for a flush under way elsewhere."""
+        while not self.step():
+            pass
+        self.flush()
+        self.finish()
+
+
+class BackendSnapshot:
+    """A state of the whole database as a file, unchanged by later commits: what `etcdctl snapshot save` sends.
+
+    Two fresh meta pages, then all pages below the high water as they are in the file. Source: bbolt Tx.WriteTo.
+    `read` may be called in any thread, `close` only in the backend's.
+    """
+
+    __slots__ = ("_closed", "_database", "_metas", "_view", "size", "txid")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._view: View = database.pin()
+        self._closed = False
+        meta = self._view.meta
+        self._metas = encode_meta(0, meta, meta.txid) + encode_meta(1, meta, meta.txid - 1)
+        self.size = meta.high_water * meta.page_size
+        self.txid = meta.txid
+
+    def read(self, offset: int, count: int) -> bytes:
+        """The bytes from `offset`; fewer than `count` only at the end. Raises: StorageError."""
+        assert not self._closed
+        end = min(offset + count, self.size)
+        if offset >= end:
+            return b""
+        parts: list[bytes] = []
+        if offset < len(self._metas):
+            parts.append(self._metas[offset:end])
+            offset += len(parts[0])
+        while offset < end:
+            part = self._database.read(end - offset, offset)
+            if not part:
+                raise StorageError(self._database.path, f"read: the file ends before {self.size} bytes", offset=offset)
+            parts.append(part)
+            offset += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Let go of the pages."""
+        if not self._closed:
+            self._closed = True
+            self._database.unpin(self._view)
+
+
+class Backend:
+    """See the module's head. One thread owns it."""
+
+    __slots__ = (
+        "_created",
+        "_disk",
+        "_job",
+        "_pending",
+        "_size_in_use",
+        "_sync",
+        "batch_limit",
+        "before_commit",
+        "commit_count",
+        "database",
+        "in_flight",
+        "path",
+    )
+
+    def __init__(self, disk: Disk, path: str, database: Database, *, batch_limit: int, sync: bool) -> None:
+        self._disk = disk
+        self._sync = sync
+        self.path = path
+        self.database = database
+        self.batch_limit = batch_limit
+        self.before_commit: list[Callable[[], None]] = []
+        self.commit_count = 0
+        self.in_flight: dict[bytes, Overlay] = {}
+        self._pending: dict[bytes, Overlay] = {name: Overlay({}) for name in database.view.buckets}
+        self._created: list[bytes] = []
+        self._job: CommitJob | None = None
+        self._size_in_use = 0
+        self._note_size()
+
+    @staticmethod
+    def open(disk: Disk, path: str, *, batch_limit: int = BATCH_LIMIT, sync: bool = True) -> Backend:
+        """Open the database file, or make it; unfinished defrag files beside it are removed.
+
+        Without `sync` a power cut may lose or break it (etcd's --unsafe-no-fsync).
+        Raises: DatabaseLockedError, CorruptDatabaseError, StorageError.
+        """
+        database = Database.open(disk, path, sync=sync)
+        folder, name = os.path.split(path)
+        try:
+            for other in disk.listdir(folder or "."):
+                if other.startswith(f"{name}.tmp."):
+                    disk.unlink(os.path.join(folder, other))
+        except OSError as error:
+            database.close()
+            raise os_error(path, "remove temporary files", error) from error
+        return Backend(disk, path, database, batch_limit=batch_limit, sync=sync)
+
+    # ---- writing
+
+    def create_bucket(self, bucket: bytes) -> None:
+        """Make a bucket, unless there is one."""
+        if bucket not in self._pending:
+            self._pending[bucket] = Overlay({})
+            self._created.append(bucket)
+
+    def put(self, bucket: bytes, key: bytes, value: bytes) -> None:
+        """Set a key. Raises: BucketNotFoundError."""
+        assert 0 < len(key) <= KEY_SIZE_MAX
+        try:
+            self._pending[bucket].changes[key] = value
+        except KeyError:
+            raise BucketNotFoundError(self.path, bucket) from None
+
+    def delete(self, bucket: bytes, key: bytes) -> None:
+        """Remove a key, whether it is there or not. Raises: BucketNotFoundError."""
+        self.pending_of(bucket)[key] = None
+
+    def delete_bucket(self, bucket: bytes) -> None:
+        """Remove a bucket with all keys, whether it is there or not. Commits what is pending, and itself."""
+        if bucket in self._pending:
+            self.commit()
+            tx, _ = self._begin()
+            tx.delete_bucket(bucket)
+            del self._pending[bucket]
+            self._job = CommitJob(self, tx, [], [])
+            self._job.complete()
+
+    def pending_of(self, bucket: bytes) -> Changes:
+        """The changes of a bucket that no commit has taken yet, for writing into directly: key to value, or to None.
+
+        The very same dict for the whole life of the bucket; commits empty it. Entries may be set, never taken out.
+        Raises: BucketNotFoundError.
+        """
+        try:
+            return self._pending[bucket].changes
+        except KeyError:
+            raise BucketNotFoundError(self.path, bucket) from None
+
+    @property
+    def pending_ops(self) -> int:
+        """Changes that no commit has taken; the owner commits when they reach `batch_limit`."""
+        count = len(self._created)
+        for overlay in self._pending.values():
+            count += len(overlay.changes)
+        return count
+
+    # ---- reading
+
+    def has_bucket(self, bucket: bytes) -> bool:
+        return bucket in self._pending
+
+    def get(self, bucket: bytes, key: bytes) -> bytes | None:
+        """The value of a key, or None. Raises: BucketNotFoundError."""
+        try:
+            changes = self._pending[bucket].changes
+        except KeyError:
+            raise BucketNotFoundError(self.path, bucket) from None
+        if key in changes:
+            return changes[key]
+        if self.in_flight:
+            overlay = self.in_flight.get(bucket)
+            if overlay is not None and key in overlay.changes:
+                return overlay.changes[key]
+        view = self.database.view
+        return view.get(bucket, key) if bucket in view.buckets else None
+
+    def scan(self, bucket: bytes, start: bytes, end: bytes | None, limit: int = 0) -> list[tuple[bytes, bytes]]:
+        """The items from `start` up to but without `end` (None: to the last), ascending; `limit` 0 is no limit.
+
+        Raises: BucketNotFoundError.
+        """
+        try:
+            pending = self._pending[bucket]
+        except KeyError:
+            raise BucketNotFoundError(self.path, bucket) from None
+        changes: Changes = {}
+        overlay = self.in_flight.get(bucket)
+        if overlay is not None:
+            _collect(overlay, start, end, changes)
+        if pending.changes:
+            _collect(pending, start, end, changes)
+        view = self.database.view
+        if bucket not in view.buckets:
+            keys: list[bytes] = []
+            values: list[bytes] = []
+        elif not changes:
+            keys, values = view.scan(bucket, start, end, limit)
+            return list(zip(keys, values, strict=True))
+        else:
+            # Changes can only take keys away from those of the file, never make them more.
+            keys, values = view.scan(bucket, start, end, limit + len(changes) if limit else 0)
+        merged: Changes = dict(zip(keys, values, strict=True))
+        merged.update(changes)
+        items: list[tuple[bytes, bytes]] = []
+        for key in sorted(merged):
+            value = merged[key]
+            if value is not None:
+                items.append((key, value))
+                if len(items) == limit:
+                    break
+        return items
+
+    # ---- committing
+
+    @property
+    def committing(self) -> bool:
+        """Whether a commit job is not finished yet."""
+        return self._job is not None
+
+    def commit_job(self) -> CommitJob | None:
+        """Start a commit of all that is pending; None when there is nothing. Only one at a time.
+
+        Raises: StorageError when an earlier write failed: this backend will never commit again.
+        """
+        assert self._job is None, "a commit is under way"
+        self._check()
+        return self._start() if self.pending_ops else None
+
+    def _check(self) -> None:
+        if self.database.failure is not None:
+            raise self.database.failure
+
+    def _begin(self) -> tuple[WriteTx, list[tuple[int, int]]]:
+        freelist = self.database.freelist
+        tx = WriteTx(self.database.view, freelist)
+        return tx, freelist.begin(tx.txid)
+
+    def _start(self) -> CommitJob:
+        for hook in self.before_commit:
+            hook()
+        tx, release = self._begin()
+        for name in self._created:
+            tx.create_bucket(name)
+        self._created = []
+        names: list[bytes] = []
+        for name, overlay in self._pending.items():
+            if overlay.changes:
+                self.in_flight[name] = Overlay(overlay.changes.copy())
+                overlay.clear()
+                names.append(name)
+        job = CommitJob(self, tx, release, names)
+        self._job = job
+        return job
+
+    def finished(self, job: CommitJob, tx: WriteTx) -> None:
+        """For CommitJob alone: take over the state it wrote."""
+        assert job is self._job
+        self.database.publish(tx)
+        self.in_flight = {}
+        self._job = None
+        self.commit_count += 1
+        self._note_size()
+
+    def commit(self) -> None:
+        """Bring all that was put to the disk, before returning. A job under way is finished first.
+
+        Raises: StorageError.
+        """
+        self._check()
+        if self._job is not None:
+            self._job.complete()
+        for hook in self.before_commit:
+            hook()
+        if self.pending_ops:
+            self._start().complete()
+
+    # ---- the file as a whole
+
+    def _note_size(self) -> None:
+        database = self.database
+        view = database.view
+        self._size_in_use = (view.high_water - database.freelist.free_count) * view.page_size
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pages that were ever allocated: etcd's dbSize."""
+        view = self.database.view
+        return view.high_water * view.page_size
+
+    @property
+    def size_in_use(self) -> int:
+        """`size` without the pages that were free after the last commit: etcd's dbSizeInUse."""
+        return self._size_in_use
+
+    @property
+    def open_readers(self) -> int:
+        """Open snapshots."""
+        return len(self.database.freelist.readers)
+
+    def snapshot(self) -> BackendSnapshot:
+        """The database as it is now, pinned; commits first. Close it soon: it keeps replaced pages from reuse."""
+        self.commit()
+        return BackendSnapshot(self.database)
+
+    def hash(self) -> int:
+        """crc32c over all buckets but the keys of `meta` that differ between members; commits first.
+
+        Source: etcd Maintenance.Hash.
+        """
+        self.commit()
+        return hash_contents(self.database.view, schema.HASH_IGNORED).value
+
+    def defrag(self) -> None:
+        """Write the database anew without free pages, and go on with that. Open snapshots keep the old file.
+
+        Raises: StorageError; when it was the new file that failed, the old one is still in use.
+        """
+        self.commit()
+        old = self.database
+        number = 0
+        while self._disk.exists(f"{self.path}.tmp.{number}"):
+            number += 1
+        temporary = f"{self.path}.tmp.{number}"
+        try:
+            fd = self._disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise os_error(temporary, "open", error) from error
+        try:
+            lock(self._disk, temporary, fd)
+            writer = BulkWriter(self._disk, temporary, fd, old.view.page_size)
+            for name in sorted(old.view.buckets):
+                writer.add_bucket(name, old.view.items(name), old.view.buckets[name].sequence)
+            writer.finish()
+            if self._sync:
+                self._disk.fsync(fd)
+            database = Database(self._disk, self.path, fd, sync=self._sync)
+            database.load_freelist()
+            self._disk.rename(temporary, self.path)
+            if self._sync:
+                self._disk.sync_dir(os.path.dirname(self.path) or ".")
+        except (OSError, StorageError) as error:
+            self._disk.close(fd)
+            try:
+                self._disk.unlink(temporary)
+            except OSError:
+                pass
+            if isinstance(error, OSError):
+                raise os_error(temporary, "defrag", error) from error
+            raise
+        self.database = database
+        old.close()
+        self._note_size()
+
+    def close(self) -> None:
+        """Commit what is pending, unless a write failed before, and give the file back."""
+        try:
+            if self.database.failure is None:
+                self.commit()
+        finally:
+            self.database.close()

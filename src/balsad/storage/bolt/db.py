@@ -1,0 +1,266 @@
+"""A bbolt file: opened, created, committed to, read by pinned readers.
+
+The order of a commit is what makes it safe: grow and fsync, write new pages (never onto one that the last state
+reaches), fdatasync, write the meta page, fdatasync. Whatever is lost on the way, the older meta still holds.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from balsad.env.protocols import Disk, Mapping
+from balsad.storage.bolt.errors import DatabaseLockedError
+from balsad.storage.bolt.freelist import Freelist, freelist_of, read_freelist_page
+from balsad.storage.bolt.meta import NO_FREELIST, Meta, encode_meta, read_metas
+from balsad.storage.bolt.page import (
+    BUCKET_FLAG,
+    DEFAULT_PAGE_SIZE,
+    FREELIST,
+    HEADER,
+    HEADER_SIZE,
+    LEAF,
+    decode_leaf,
+    leaf_flags,
+)
+from balsad.storage.bolt.tree import View, decode_bucket
+from balsad.storage.bolt.tx import WriteTx
+from balsad.storage.errors import StorageError, os_error
+
+GROW_STEP: Final = 16 << 20
+"""A file past its first MiB grows by this much or a sixteenth, so that few commits pay for an fsync and a new map."""
+_EXACT_BELOW: Final = 1 << 20
+
+
+def write_all(disk: Disk, path: str, fd: int, buffers: list[bytes], offset: int) -> None:
+    """pwritev until all is written. Raises: StorageError."""
+    total = sum(map(len, buffers))
+    try:
+        written = disk.pwritev(fd, buffers, offset)
+        if written < total:
+            rest = b"".join(buffers)
+            while written < total:
+                count = disk.pwrite(fd, rest[written:], offset + written)
+                if count <= 0:
+                    raise StorageError(path, f"pwrite: wrote {written} of {total} bytes", offset=offset)
+                written += count
+    except OSError as error:
+        raise os_error(path, "write", error, offset=offset) from error
+
+
+def empty_database(page_size: int = DEFAULT_PAGE_SIZE) -> bytes:
+    """The bytes of a database without buckets, as bbolt makes it."""
+    pages = b""
+    for page_id in (0, 1):
+        meta = Meta(page_size=page_size, root=3, sequence=0, freelist=2, high_water=4, txid=page_id)
+        pages += encode_meta(page_id, meta, page_id)
+    pages += HEADER.pack(2, FREELIST, 0, 0).ljust(page_size, b"\0")
+    return pages + HEADER.pack(3, LEAF, 0, 0).ljust(page_size, b"\0")
+
+
+class Database:
+    """The open file. One owner; only `write` may run beside it in another thread."""
+
+    __slots__ = ("_disk", "_fd", "_file_size", "_open", "_sync", "failure", "freelist", "path", "view")
+
+    def __init__(self, disk: Disk, path: str, fd: int, *, sync: bool) -> None:
+        self.path = path
+        self._disk = disk
+        self._fd = fd
+        self._sync = sync
+        self._open = True
+        self.failure: StorageError | None = None
+        meta = read_metas(disk, fd, path)
+        self._file_size = disk.size(fd)
+        self.view = View(path, meta, self._map())
+        self.view.load_buckets()
+        self.freelist = Freelist()
+
+    @staticmethod
+    def open(disk: Disk, path: str, *, read_only: bool = False, sync: bool = True) -> Database:
+        """Open the file; make it when it is missing or empty.
+
+        `read_only` takes no lock, changes nothing and finds no free pages. Without `sync` nothing is ever synced.
+        Raises: DatabaseLockedError, CorruptDatabaseError, StorageError.
+        """
+        try:
+            flags = os.O_RDONLY if read_only else os.O_RDWR
+            if not read_only and not disk.exists(path):
+                _create(disk, path, sync=sync)
+            fd = disk.open(path, flags, 0o600)
+        except OSError as error:
+            raise os_error(path, "open", error) from error
+        try:
+            if not read_only:
+                lock(disk, path, fd)
+                if disk.size(fd) == 0:
+                    write_all(disk, path, fd, [empty_database()], 0)
+                    if sync:
+                        disk.fdatasync(fd)
+            database = Database(disk, path, fd, sync=sync)
+            if not read_only:
+                database.load_freelist()
+        except OSError as error:
+            disk.close(fd)
+            raise os_error(path, "open", error) from error
+        except BaseException:
+            disk.close(fd)
+            raise
+        return database
+
+    def _map(self) -> Mapping:
+        return self._disk.map(self._fd, self._file_size)
+
+    def load_freelist(self) -> None:
+        """Read the stored freelist, or find what no bucket reaches."""
+        view = self.view
+        page_id = view.meta.freelist
+        if page_id == NO_FREELIST:
+            self.freelist = freelist_of(unreachable_pages(view))
+            return
+        offset = page_id * view.page_size
+        overflow = int.from_bytes(view.mapping[offset + 12 : offset + 16], "little")
+        page = view.mapping[offset : offset + (overflow + 1) * view.page_size]
+        self.freelist = freelist_of(read_freelist_page(self.path, page_id, page, view.page_size, view.high_water))
+
+    # ---- writing
+
+    def write(self, tx: WriteTx) -> None:
+        """Bring a sealed transaction to the disk: pages, barrier, meta, barrier. May run in another thread.
+
+        Raises: StorageError; after that nothing is written any more, because what a failed sync left behind on the
+        disk is unknown.
+        """
+        if self.failure is not None:
+            raise self.failure
+        disk, path, fd = self._disk, self.path, self._fd
+        action = "ftruncate"
+        try:
+            need = tx.high_water * tx.page_size
+            if need > self._file_size:
+                size = need
+                if need > _EXACT_BELOW:
+                    step = max(GROW_STEP, (need >> 4) // GROW_STEP * GROW_STEP)
+                    size = (need + step - 1) // step * step
+                disk.ftruncate(fd, size)
+                action = "fsync"
+                if self._sync:
+                    disk.fsync(fd)
+                self._file_size = size
+            for offset, pages in tx.writes():
+                write_all(disk, path, fd, pages, offset)
+            action = "fdatasync"
+            if self._sync:
+                disk.fdatasync(fd)
+            offset, meta = tx.meta_page()
+            write_all(disk, path, fd, [meta], offset)
+            if self._sync:
+                disk.fdatasync(fd)
+        except OSError as error:
+            self.failure = os_error(path, action, error)
+            raise self.failure from error
+        except StorageError as error:
+            self.failure = error
+            raise
+
+    def publish(self, tx: WriteTx) -> None:
+        """Make a written transaction the state that is read."""
+        old = self.view
+        mapping = old.mapping
+        if tx.high_water * tx.page_size > len(mapping):
+            mapping = self._map()  # the old one lives on in the views that use it
+        view = View(self.path, tx.meta, mapping)
+        view.buckets = tx.buckets
+        branches = old.branches
+        old.branches = {}
+        for page_id, _ in tx.freed:
+            branches.pop(page_id, None)
+        branches.update(tx.branches)
+        view.branches = branches
+        self.view = view
+        self.freelist.freed(tx.txid, tx.freed)
+
+    # ---- readers
+
+    def pin(self) -> View:
+        """The current state, kept readable until `unpin`."""
+        view = View(self.path, self.view.meta, self.view.mapping)
+        view.buckets = self.view.buckets
+        self.freelist.readers.append(view.txid)
+        return view
+
+    def unpin(self, view: View) -> None:
+        self.freelist.readers.remove(view.txid)
+        if not self._open and not self.freelist.readers:
+            self._release()
+
+    def read(self, count: int, offset: int) -> bytes:
+        """Bytes of the file, without a fault on the map. Raises: StorageError."""
+        try:
+            return self._disk.pread(self._fd, count, offset)
+        except OSError as error:
+            raise os_error(self.path, "read", error, offset=offset) from error
+
+    def close(self) -> None:
+        """Give the file back; pinned readers may finish first."""
+        if self._open:
+            self._open = False
+            if not self.freelist.readers:
+                self._release()
+
+    def _release(self) -> None:
+        self.view.mapping.close()  # it holds the file open, and with that the lock
+        self._disk.close(self._fd)
+
+
+def lock(disk: Disk, path: str, fd: int) -> None:
+    """Raises: DatabaseLockedError."""
+    try:
+        disk.lock(fd)
+    except BlockingIOError as error:
+        raise DatabaseLockedError(path) from error
+    except OSError as error:
+        raise os_error(path, "flock", error) from error
+
+
+def _create(disk: Disk, path: str, *, sync: bool) -> None:
+    """Make an empty database whole or not at all: through a temporary file."""
+    temporary = f"{path}.tmp.0"
+    fd = disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        write_all(disk, temporary, fd, [empty_database()], 0)
+        if sync:
+            disk.fsync(fd)
+    finally:
+        disk.close(fd)
+    disk.rename(temporary, path)
+    if sync:
+        disk.sync_dir(os.path.dirname(path) or ".")
+
+
+def unreachable_pages(view: View) -> list[int]:
+    """The pages below the high water that the state does not use, ascending. Reads every page's header."""
+    used = bytearray(view.high_water)
+    used[0:2] = b"\1\1"
+    freelist = view.meta.freelist
+    if freelist != NO_FREELIST:
+        offset = freelist * view.page_size
+        overflow = int.from_bytes(view.mapping[offset + 12 : offset + HEADER_SIZE], "little")
+        used[freelist : freelist + overflow + 1] = b"\1" * (overflow + 1)
+    stack = [view.meta.root]
+    while stack:
+        page_id = stack.pop()
+        page = view.page(page_id)
+        length = len(page) // view.page_size
+        used[page_id : page_id + length] = b"\1" * length
+        if page[8] != LEAF:
+            stack.extend(view.branch(page_id).pages)
+            continue
+        flags = leaf_flags(page)
+        if BUCKET_FLAG in flags:
+            for value, flag in zip(decode_leaf(page)[1], flags, strict=True):
+                if flag == BUCKET_FLAG:
+                    root = decode_bucket(value).root
+                    if root:
+                        stack.append(root)
+    return [page_id for page_id in range(view.high_water) if not used[page_id]]

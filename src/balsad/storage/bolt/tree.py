@@ -1,0 +1,246 @@
+"""Reading one committed state of a bbolt file: buckets, keys, pages.
+
+A View is what the file was when transaction `txid` ended. It stays readable while later transactions are built and
+written, because those never touch a page it can reach; `Database.pin` makes that last.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+from balsad.env.protocols import Mapping
+from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError
+from balsad.storage.bolt.meta import Meta
+from balsad.storage.bolt.page import (
+    BRANCH,
+    BUCKET_FLAG,
+    BUCKET_HEADER,
+    BUCKET_HEADER_SIZE,
+    ELEMENT_SIZE,
+    HEADER,
+    HEADER_SIZE,
+    LEAF,
+    LEAF_ELEMENT,
+    Branch,
+    decode_branch,
+    decode_leaf,
+    leaf_flags,
+    type_name,
+)
+
+
+class BucketRoot:
+    """Where a bucket is: its root page, or for a small one the leaf page itself (`inline`, root 0). Never changed."""
+
+    __slots__ = ("inline", "root", "sequence")
+
+    def __init__(self, root: int, sequence: int, inline: bytes) -> None:
+        self.root = root
+        self.sequence = sequence
+        self.inline = inline
+
+
+def decode_bucket(value: bytes) -> BucketRoot:
+    """The bucket that a leaf's bucket element holds."""
+    root, sequence = BUCKET_HEADER.unpack_from(value)
+    return BucketRoot(root, sequence, b"" if root else value[BUCKET_HEADER_SIZE:])
+
+
+class View:
+    """One committed state of the file."""
+
+    __slots__ = ("branches", "buckets", "high_water", "mapping", "meta", "page_size", "path", "txid")
+
+    def __init__(self, path: str, meta: Meta, mapping: Mapping) -> None:
+        self.path = path
+        self.meta = meta
+        self.mapping = mapping
+        self.page_size = meta.page_size
+        self.high_water = meta.high_water
+        self.txid = meta.txid
+        self.branches: dict[int, Branch] = {}
+        self.buckets: dict[bytes, BucketRoot] = {}
+
+    def load_buckets(self) -> None:
+        """Read the names and roots of the top buckets; a View is of no use before."""
+        for page_id in self.leaf_pages(self.meta.root):
+            page = self.page(page_id)
+            keys, values = decode_leaf(page)
+            for key, value, flag in zip(keys, values, leaf_flags(page), strict=True):
+                if flag != BUCKET_FLAG or len(value) < BUCKET_HEADER_SIZE:
+                    raise self.broken(page_id, "a bucket", f"a value of {len(value)} bytes with flags {flag}")
+                self.buckets[key] = decode_bucket(value)
+
+    def broken(self, page_id: int, expected: str, found: str) -> CorruptDatabaseError:
+        """The error that says so about a page."""
+        return CorruptDatabaseError(
+            self.path, page=page_id, offset=page_id * self.page_size, expected=expected, found=found
+        )
+
+    # ---- pages
+
+    def page(self, page_id: int) -> bytes:
+        """A branch or leaf page, with its overflow.
+
+        Raises: CorruptDatabaseError when it lies outside, says another id, or is neither.
+        """
+        size = self.page_size
+        offset = page_id * size
+        page = self.mapping[offset : offset + size]
+        if page_id < 2 or page_id >= self.high_water or len(page) < size:
+            raise self.broken(page_id, f"a page from 2 to {self.high_water - 1}", f"a reference to page {page_id}")
+        found, flags, _, overflow = HEADER.unpack_from(page)
+        if found != page_id or (flags != LEAF and flags != BRANCH):
+            raise self.broken(page_id, f"branch or leaf page {page_id}", f"{type_name(flags)} page {found}")
+        if overflow:
+            if page_id + overflow >= self.high_water:
+                raise self.broken(page_id, f"an end before page {self.high_water}", f"{overflow} overflow pages")
+            page = self.mapping[offset : offset + (overflow + 1) * size]
+        return page
+
+    def branch(self, page_id: int) -> Branch:
+        """A branch page, decoded once."""
+        branch = self.branches.get(page_id)
+        if branch is None:
+            page = self.page(page_id)
+            if page[8] != BRANCH:
+                raise self.broken(page_id, "a branch page", "a leaf page")
+            branch = decode_branch(page)
+            if not branch.pages:
+                raise self.broken(page_id, "a branch page with children", "none")
+            self.branches[page_id] = branch
+        return branch
+
+    def leaf_pages(self, root: int) -> Iterator[int]:
+        """The leaf pages of a tree, in key order."""
+        stack = [root]
+        while stack:
+            page_id = stack.pop()
+            if page_id not in self.branches and self.page(page_id)[8] == LEAF:
+                yield page_id
+            else:
+                stack.extend(reversed(self.branch(page_id).pages))
+
+    # ---- keys
+
+    def bucket(self, name: bytes) -> BucketRoot:
+        """Raises: BucketNotFoundError."""
+        try:
+            return self.buckets[name]
+        except KeyError:
+            raise BucketNotFoundError(self.path, name) from None
+
+    def get(self, name: bytes, key: bytes) -> bytes | None:
+        """The value of a key, or None."""
+        bucket = self.bucket(name)
+        page_id = bucket.root
+        if page_id == 0:
+            return find_in_leaf(bucket.inline, key)
+        branches = self.branches
+        while True:
+            branch = branches.get(page_id)
+            if branch is None:
+                page = self.page(page_id)
+                if page[8] == LEAF:
+                    return find_in_leaf(page, key)
+                branch = self.branch(page_id)
+            at = bisect_right(branch.keys, key) - 1
+            page_id = branch.pages[at if at > 0 else 0]
+
+    def scan(self, name: bytes, start: bytes, end: bytes | None, limit: int = 0) -> tuple[list[bytes], list[bytes]]:
+        """Keys and values from `start` up to but without `end` (None: all), the first `limit` of them (0: all)."""
+        bucket = self.bucket(name)
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        if bucket.root == 0:
+            collect_from_leaf(bucket.inline, start, end, keys, values)
+        else:
+            self._collect(bucket.root, start, end, limit, keys, values)
+        if limit and len(keys) > limit:
+            del keys[limit:]
+            del values[limit:]
+        return keys, values
+
+    def _collect(
+        self, page_id: int, start: bytes, end: bytes | None, limit: int, keys: list[bytes], values: list[bytes]
+    ) -> None:
+        branch = self.branches.get(page_id)
+        if branch is None:
+            page = self.page(page_id)
+            if page[8] == LEAF:
+                collect_from_leaf(page, start, end, keys, values)
+                return
+            branch = self.branch(page_id)
+        children = branch.pages
+        first = bisect_right(branch.keys, start) - 1
+        if first < 0:
+            first = 0
+        last = len(children) if end is None else bisect_left(branch.keys, end)
+        for at in range(first, last):
+            self._collect(children[at], start, end, limit, keys, values)
+            if limit and len(keys) >= limit:
+                return
+
+    def items(self, name: bytes) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """All keys and values of a bucket, a leaf at a time."""
+        bucket = self.bucket(name)
+        if bucket.root == 0:
+            yield decode_leaf(bucket.inline)
+            return
+        for page_id in self.leaf_pages(bucket.root):
+            yield decode_leaf(self.page(page_id))
+
+
+def find_in_leaf(page: bytes, key: bytes) -> bytes | None:
+    """The value of a key on a leaf page, or None."""
+    unpack = LEAF_ELEMENT.unpack_from
+    high = page[10] | page[11] << 8
+    if high == 0:
+        return None
+    _, position, key_size, value_size = unpack(page, HEADER_SIZE)
+    at = HEADER_SIZE + position
+    found = page[at : at + key_size]
+    if found == key:
+        at += key_size
+        return page[at : at + value_size]
+    low = 1
+    middle = high >> 1
+    if len(key) >= 17 and key_size >= 17:
+        # Revisions on a leaf are mostly consecutive, by main or within one main by sub: guess the place.
+        middle = int.from_bytes(key[:8], "big") - int.from_bytes(found[:8], "big")
+        if middle == 0:
+            middle = int.from_bytes(key[9:17], "big") - int.from_bytes(found[9:17], "big")
+    if middle >= high:
+        middle = high - 1
+    if middle < low:
+        middle = low
+    while low < high:
+        element = HEADER_SIZE + ELEMENT_SIZE * middle
+        _, position, key_size, value_size = unpack(page, element)
+        at = element + position
+        found = page[at : at + key_size]
+        if found == key:
+            at += key_size
+            return page[at : at + value_size]
+        if found < key:
+            low = middle + 1
+        else:
+            high = middle
+        middle = (low + high) >> 1
+    return None
+
+
+def collect_from_leaf(page: bytes, start: bytes, end: bytes | None, keys: list[bytes], values: list[bytes]) -> None:
+    """Append the items of a leaf page from `start` up to but without `end`."""
+    leaf_keys, leaf_values = decode_leaf(page)
+    if not leaf_keys:
+        return
+    first = 0 if start <= leaf_keys[0] else bisect_left(leaf_keys, start)
+    last = len(leaf_keys) if end is None or leaf_keys[-1] < end else bisect_left(leaf_keys, end)
+    if first or last < len(leaf_keys):
+        keys.extend(leaf_keys[first:last])
+        values.extend(leaf_values[first:last])
+    else:
+        keys.extend(leaf_keys)
+        values.extend(leaf_values)
