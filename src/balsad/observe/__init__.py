@@ -1,0 +1,11 @@
+"""What an operator sees: log lines and metrics."""
+
+from balsad.observe.logs import (
+    RAFT_LOGGER,
+    get_logger,
+    hook_uncaught,
+    log_loop_exception,
+    set_up,
+)
+
+__all__ = ["RAFT_LOGGER", "get_logger", "hook_uncaught", "log_loop_exception", "set_up"]

@@ -1,0 +1,119 @@
+"""The server's command line: `etcd [flags]`.
+
+Source: etcd server/etcdmain/main.go and etcd.go.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+import balsad
+from balsad import config as configuration
+from balsad.config import Loaded, LogSettings, Note, ServerConfig, StartError
+from balsad.observe import logs
+
+_log: Final = logs.get_logger("balsad.main")
+_NOT_YET: Final = ("gateway", "grpc-proxy")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a member until it ends; the process's exit code."""
+    arguments = list(sys.argv if argv is None else argv)
+    if not __debug__:
+        print("etcd: invariants are checked by assertions, start Python without -O", file=sys.stderr)
+        return 1
+    if len(arguments) > 1 and arguments[1] in _NOT_YET:
+        print(f"etcd: the {arguments[1]} subcommand is not supported", file=sys.stderr)
+        return 1
+    loaded = configuration.load(arguments[1:], os.environ, configuration.default_host)
+    sys.stdout.write(loaded.stdout)
+    sys.stderr.write(loaded.stderr)
+    logs.set_up(epoch_times=True)
+    _tell(loaded.early_notes)
+    if loaded.exit_code is not None:
+        return loaded.exit_code
+    logs.hook_uncaught()
+    problem = loaded.problem
+    if loaded.log_settings is not None:
+        problem = _set_up_logs(loaded.log_settings) or problem
+    return _start(arguments, loaded, problem)
+
+
+def _start(arguments: list[str], loaded: Loaded, problem: str) -> int:
+    _tell(loaded.notes)
+    _log.info("Running: ", extra={"args": arguments})
+    config = loaded.config
+    if problem or config is None:
+        _log.warning("failed to verify flags", extra={"error": problem})
+        if loaded.lacks_advertise_urls:
+            _log.warning("advertise client URLs are not set", extra={"error": problem})
+        return 1
+    _tell(loaded.notes_after)
+    _log.info(
+        "balsad takes the part of etcd",
+        extra={"version": balsad.__version__, "python-version": platform.python_version(), "compiled": _is_compiled()},
+    )
+    try:
+        _look_at_data_dir(config.data_dir)
+        if config.proxy != "off":
+            raise StartError(f"--proxy={config.proxy}: the v2 proxy is not supported")
+        configuration.check_start(config)
+        return _serve(config)
+    except (StartError, OSError) as reason:
+        _log.warning("failed to start etcd", extra={"error": reason})
+        _log.critical("discovery failed", extra={"error": reason})
+        return 1
+
+
+def _serve(config: ServerConfig) -> int:
+    # Imported late: the answers above shall not wait for the rooms of a running member.
+    room = importlib.import_module("balsad.main")
+    code: object = room.serve(config)
+    assert isinstance(code, int)
+    return code
+
+
+def _tell(notes: Iterable[Note]) -> None:
+    for note in notes:
+        _log.log(logs.LEVELS[note.level], note.message, extra=note.fields)
+
+
+def _set_up_logs(settings: LogSettings) -> str:
+    """Why the logger could not be set up, or nothing."""
+    try:
+        logs.set_up(level=settings.level, form=settings.format, outputs=settings.outputs, rotation=settings.rotation)
+    except OSError as reason:
+        return str(reason)
+    return ""
+
+
+def _look_at_data_dir(path: str) -> None:
+    """Tell what is in the data folder. Raises: StartError, OSError. Source: identifyDataDirOrDie."""
+    try:
+        names = sorted(os.listdir(path))
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name not in ("member", "proxy"):
+            _log.warning("found invalid file under data directory", extra={"filename": name, "data-dir": path})
+    if "proxy" in names:
+        raise StartError(
+            "invalid datadir; both member and proxy directories exist"
+            if "member" in names
+            else "the data directory is a v2 proxy's, which is not supported"
+        )
+    if "member" in names:
+        _log.info("server has been already initialized", extra={"data-dir": path, "dir-type": "member"})
+
+
+def _is_compiled() -> bool:
+    return not str(importlib.import_module("balsad.wire").__file__).endswith(".py")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,517 @@
+# ruff: noqa: E501
+"""The flags that `etcd --help` tells of, in its order and word for word as etcd 3.5.1 prints them: scripts read it.
+
+Source: etcd server/etcdmain/help.go.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from balsad.config.flag_kinds import (
+    BOOL,
+    CLUSTER_STATE,
+    FALLBACK,
+    HOSTS,
+    INT,
+    LIST,
+    ORIGINS,
+    PROXY,
+    SECONDS,
+    SET,
+    TEXT,
+    UINT,
+    URLS,
+    V2_DEPRECATION,
+    Flag,
+    Section,
+)
+
+LISTED: Final = (
+    Section(
+        "Member",
+        (
+            Flag("name", TEXT, "'default'", "Human-readable name for this member."),
+            Flag("data-dir", TEXT, "'${name}.etcd'", "Path to the data directory."),
+            Flag("wal-dir", TEXT, "''", "Path to the dedicated wal directory."),
+            Flag("snapshot-count", UINT, "'100000'", "Number of committed transactions to trigger a snapshot to disk."),
+            Flag(
+                "heartbeat-interval",
+                UINT,
+                "'100'",
+                "Time (in milliseconds) of a heartbeat interval.",
+                target="heartbeat_interval_ms",
+            ),
+            Flag(
+                "election-timeout",
+                UINT,
+                "'1000'",
+                "Time (in milliseconds) for an election to timeout. See tuning documentation for details.",
+                target="election_timeout_ms",
+            ),
+            Flag(
+                "initial-election-tick-advance",
+                BOOL,
+                "'true'",
+                "Whether to fast-forward initial election ticks on boot for faster election.",
+            ),
+            Flag("listen-peer-urls", URLS, "'http://localhost:2380'", "List of URLs to listen on for peer traffic."),
+            Flag(
+                "listen-client-urls", URLS, "'http://localhost:2379'", "List of URLs to listen on for client traffic."
+            ),
+            Flag("max-snapshots", UINT, "'5'", "Maximum number of snapshot files to retain (0 is unlimited)."),
+            Flag("max-wals", UINT, "'5'", "Maximum number of wal files to retain (0 is unlimited)."),
+            Flag(
+                "quota-backend-bytes",
+                INT,
+                "'0'",
+                "Raise alarms when backend size exceeds the given quota (0 defaults to low space quota).",
+            ),
+            Flag(
+                "backend-bbolt-freelist-type",
+                TEXT,
+                "'map'",
+                "BackendFreelistType specifies the type of freelist that boltdb backend uses(array and map are supported types).",
+            ),
+            Flag(
+                "backend-batch-interval",
+                SECONDS,
+                "''",
+                "BackendBatchInterval is the maximum time before commit the backend transaction.",
+                target="backend_batch_interval_s",
+            ),
+            Flag(
+                "backend-batch-limit",
+                INT,
+                "'0'",
+                "BackendBatchLimit is the maximum operations before commit the backend transaction.",
+            ),
+            Flag("max-txn-ops", UINT, "'128'", "Maximum number of operations permitted in a transaction."),
+            Flag(
+                "max-request-bytes", UINT, "'1572864'", "Maximum client request size in bytes the server will accept."
+            ),
+            Flag(
+                "grpc-keepalive-min-time",
+                SECONDS,
+                "'5s'",
+                "Minimum duration interval that a client should wait before pinging server.",
+                target="grpc_keepalive_min_time_s",
+            ),
+            Flag(
+                "grpc-keepalive-interval",
+                SECONDS,
+                "'2h'",
+                "Frequency duration of server-to-client ping to check if a connection is alive (0 to disable).",
+                target="grpc_keepalive_interval_s",
+            ),
+            Flag(
+                "grpc-keepalive-timeout",
+                SECONDS,
+                "'20s'",
+                "Additional duration of wait before closing a non-responsive connection (0 to disable).",
+                target="grpc_keepalive_timeout_s",
+            ),
+            Flag(
+                "socket-reuse-port",
+                BOOL,
+                "'false'",
+                "Enable to set socket option SO_REUSEPORT on listeners allowing rebinding of a port already in use.",
+            ),
+            Flag(
+                "socket-reuse-address",
+                BOOL,
+                "'false'",
+                "\tEnable to set socket option SO_REUSEADDR on listeners allowing binding to an address in TIME_WAIT state.",
+            ),
+        ),
+    ),
+    Section(
+        "Clustering",
+        (
+            Flag(
+                "initial-advertise-peer-urls",
+                URLS,
+                "'http://localhost:2380'",
+                "List of this member's peer URLs to advertise to the rest of the cluster.",
+            ),
+            Flag(
+                "initial-cluster",
+                TEXT,
+                "'default=http://localhost:2380'",
+                "Initial cluster configuration for bootstrapping.",
+            ),
+            Flag("initial-cluster-state", CLUSTER_STATE, "'new'", "Initial cluster state ('new' or 'existing')."),
+            Flag(
+                "initial-cluster-token",
+                TEXT,
+                "'etcd-cluster'",
+                "Initial cluster token for the etcd cluster during bootstrap.\nSpecifying this can protect you from unintended cross-cluster interaction when running multiple clusters.",
+            ),
+            Flag(
+                "advertise-client-urls",
+                URLS,
+                "'http://localhost:2379'",
+                "List of this member's client URLs to advertise to the public.\nThe client URLs advertised should be accessible to machines that talk to etcd cluster. etcd client libraries parse these URLs to connect to the cluster.",
+            ),
+            Flag("discovery", TEXT, "''", "Discovery URL used to bootstrap the cluster."),
+            Flag(
+                "discovery-fallback",
+                FALLBACK,
+                "'proxy'",
+                "Expected behavior ('exit' or 'proxy') when discovery services fails.\n\"proxy\" supports v2 API only.",
+            ),
+            Flag("discovery-proxy", TEXT, "''", "HTTP proxy to use for traffic to discovery service."),
+            Flag("discovery-srv", TEXT, "''", "DNS srv domain used to bootstrap the cluster."),
+            Flag("discovery-srv-name", TEXT, "''", "Suffix to the dns srv name queried when bootstrapping."),
+            Flag(
+                "strict-reconfig-check", BOOL, "'true'", "Reject reconfiguration requests that would cause quorum loss."
+            ),
+            Flag("pre-vote", BOOL, "'true'", "Enable to run an additional Raft election phase."),
+            Flag(
+                "auto-compaction-retention",
+                TEXT,
+                "'0'",
+                "Auto compaction retention length. 0 means disable auto compaction.",
+            ),
+            Flag(
+                "auto-compaction-mode",
+                TEXT,
+                "'periodic'",
+                "Interpret 'auto-compaction-retention' one of: periodic|revision. 'periodic' for duration based retention, defaulting to hours if no time unit is provided (e.g. '5m'). 'revision' for revision number based retention.",
+            ),
+            Flag(
+                "enable-v2",
+                BOOL,
+                "'false'",
+                "Accept etcd V2 client requests. Deprecated and to be decommissioned in v3.6.",
+            ),
+            Flag(
+                "v2-deprecation",
+                V2_DEPRECATION,
+                "'not-yet'",
+                "Phase of v2store deprecation. Allows to opt-in for higher compatibility mode.\nSupported values:\n  'not-yet'                // Issues a warning if v2store have meaningful content (default in v3.5)\n  'write-only'             // Custom v2 state is not allowed (planned default in v3.6)\n  'write-only-drop-data'   // Custom v2 state will get DELETED !\n  'gone'                   // v2store is not maintained any longer. (planned default in v3.7)",
+            ),
+        ),
+    ),
+    Section(
+        "Security",
+        (
+            Flag("cert-file", TEXT, "''", "Path to the client server TLS cert file.", target="client_tls.cert_file"),
+            Flag("key-file", TEXT, "''", "Path to the client server TLS key file.", target="client_tls.key_file"),
+            Flag(
+                "client-cert-auth",
+                BOOL,
+                "'false'",
+                "Enable client cert authentication.",
+                target="client_tls.client_cert_auth",
+            ),
+            Flag(
+                "client-crl-file",
+                TEXT,
+                "''",
+                "Path to the client certificate revocation list file.",
+                target="client_tls.crl_file",
+            ),
+            Flag(
+                "client-cert-allowed-hostname",
+                LIST,
+                "''",
+                "Allowed TLS hostname for client cert authentication.",
+                target="client_tls.allowed_hostnames",
+            ),
+            Flag(
+                "trusted-ca-file",
+                TEXT,
+                "''",
+                "Path to the client server TLS trusted CA cert file.",
+                target="client_tls.trusted_ca_file",
+            ),
+            Flag("auto-tls", BOOL, "'false'", "Client TLS using generated certificates.", target="client_tls.auto_tls"),
+            Flag("peer-cert-file", TEXT, "''", "Path to the peer server TLS cert file.", target="peer_tls.cert_file"),
+            Flag("peer-key-file", TEXT, "''", "Path to the peer server TLS key file.", target="peer_tls.key_file"),
+            Flag(
+                "peer-client-cert-auth",
+                BOOL,
+                "'false'",
+                "Enable peer client cert authentication.",
+                target="peer_tls.client_cert_auth",
+            ),
+            Flag(
+                "peer-trusted-ca-file",
+                TEXT,
+                "''",
+                "Path to the peer server TLS trusted CA file.",
+                target="peer_tls.trusted_ca_file",
+            ),
+            Flag(
+                "peer-cert-allowed-cn",
+                LIST,
+                "''",
+                "Required CN for client certs connecting to the peer endpoint.",
+                target="peer_tls.allowed_cns",
+            ),
+            Flag(
+                "peer-cert-allowed-hostname",
+                LIST,
+                "''",
+                "Allowed TLS hostname for inter peer authentication.",
+                target="peer_tls.allowed_hostnames",
+            ),
+            Flag(
+                "peer-auto-tls",
+                BOOL,
+                "'false'",
+                "Peer TLS using self-generated certificates if --peer-key-file and --peer-cert-file are not provided.",
+                target="peer_tls.auto_tls",
+            ),
+            Flag(
+                "self-signed-cert-validity",
+                UINT,
+                "'1'",
+                "The validity period of the client and peer certificates that are automatically generated by etcd when you specify ClientAutoTLS and PeerAutoTLS, the unit is year, and the default is 1.",
+                target="self_signed_cert_validity_years",
+            ),
+            Flag(
+                "peer-crl-file",
+                TEXT,
+                "''",
+                "Path to the peer certificate revocation list file.",
+                target="peer_tls.crl_file",
+            ),
+            Flag(
+                "cipher-suites",
+                LIST,
+                "''",
+                "Comma-separated list of supported TLS cipher suites between client/server and peers (empty will be auto-populated by Go).",
+            ),
+            Flag(
+                "cors",
+                ORIGINS,
+                "'*'",
+                "Comma-separated whitelist of origins for CORS, or cross-origin resource sharing, (empty or * means allow all).",
+            ),
+            Flag(
+                "host-whitelist",
+                HOSTS,
+                "'*'",
+                "Acceptable hostnames from HTTP client requests, if server is not secure (empty or * means allow all).",
+            ),
+        ),
+    ),
+    Section(
+        "Auth",
+        (
+            Flag(
+                "auth-token",
+                TEXT,
+                "'simple'",
+                "Specify a v3 authentication token type and its options ('simple' or 'jwt').",
+            ),
+            Flag(
+                "bcrypt-cost",
+                UINT,
+                "10",
+                "Specify the cost / strength of the bcrypt algorithm for hashing auth passwords. Valid values are between 4 and 31.",
+            ),
+            Flag("auth-token-ttl", UINT, "300", "Time (in seconds) of the auth-token-ttl.", target="auth_token_ttl_s"),
+        ),
+    ),
+    Section(
+        "Profiling and Monitoring",
+        (
+            Flag(
+                "enable-pprof",
+                BOOL,
+                "'false'",
+                'Enable runtime profiling data via HTTP server. Address is at client URL + "/debug/pprof/"',
+            ),
+            Flag(
+                "metrics",
+                TEXT,
+                "'basic'",
+                "Set level of detail for exported metrics, specify 'extensive' to include server side grpc histogram metrics.",
+            ),
+            Flag("listen-metrics-urls", URLS, "''", "List of URLs to listen on for the metrics and health endpoints."),
+        ),
+    ),
+    Section(
+        "Logging",
+        (
+            Flag("logger", TEXT, "'zap'", "Currently only supports 'zap' for structured logging."),
+            Flag(
+                "log-outputs",
+                SET,
+                "'default'",
+                "Specify 'stdout' or 'stderr' to skip journald logging even when running under systemd, or list of comma separated output targets.",
+            ),
+            Flag(
+                "log-level",
+                TEXT,
+                "'info'",
+                "Configures log level. Only supports debug, info, warn, error, panic, or fatal.",
+            ),
+            Flag("enable-log-rotation", BOOL, "'false'", "Enable log rotation of a single log-outputs file target."),
+            Flag(
+                "log-rotation-config-json",
+                TEXT,
+                '\'{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}\'',
+                'Configures log rotation if enabled with a JSON logger config. MaxSize(MB), MaxAge(days,0=no limit), MaxBackups(0=no limit), LocalTime(use computers local time), Compress(gzip)". ',
+            ),
+        ),
+    ),
+    Section(
+        "Experimental distributed tracing",
+        (
+            Flag(
+                "experimental-enable-distributed-tracing",
+                BOOL,
+                "'false'",
+                "Enable experimental distributed tracing.",
+                target="enable_distributed_tracing",
+            ),
+            Flag(
+                "experimental-distributed-tracing-address",
+                TEXT,
+                "'localhost:4317'",
+                "Distributed tracing collector address.",
+                target="distributed_tracing_address",
+            ),
+            Flag(
+                "experimental-distributed-tracing-service-name",
+                TEXT,
+                "'etcd'",
+                "Distributed tracing service name, must be same across all etcd instances.",
+                target="distributed_tracing_service_name",
+            ),
+            Flag(
+                "experimental-distributed-tracing-instance-id",
+                TEXT,
+                "''",
+                "Distributed tracing instance ID, must be unique per each etcd instance.",
+                target="distributed_tracing_instance_id",
+            ),
+        ),
+    ),
+    Section(
+        "v2 Proxy (to be deprecated in v3.6)",
+        (
+            Flag("proxy", PROXY, "'off'", "Proxy mode setting ('off', 'readonly' or 'on')."),
+            Flag(
+                "proxy-failure-wait",
+                UINT,
+                "5000",
+                "Time (in milliseconds) an endpoint will be held in a failed state.",
+                target="proxy_failure_wait_ms",
+            ),
+            Flag(
+                "proxy-refresh-interval",
+                UINT,
+                "30000",
+                "Time (in milliseconds) of the endpoints refresh interval.",
+                target="proxy_refresh_interval_ms",
+            ),
+            Flag(
+                "proxy-dial-timeout",
+                UINT,
+                "1000",
+                "Time (in milliseconds) for a dial to timeout.",
+                target="proxy_dial_timeout_ms",
+            ),
+            Flag(
+                "proxy-write-timeout",
+                UINT,
+                "5000",
+                "Time (in milliseconds) for a write to timeout.",
+                target="proxy_write_timeout_ms",
+            ),
+            Flag(
+                "proxy-read-timeout",
+                UINT,
+                "0",
+                "Time (in milliseconds) for a read to timeout.",
+                target="proxy_read_timeout_ms",
+            ),
+        ),
+    ),
+    Section(
+        "Experimental feature",
+        (
+            Flag(
+                "experimental-initial-corrupt-check",
+                BOOL,
+                "'false'",
+                "Enable to check data corruption before serving any client/peer traffic.",
+                target="initial_corrupt_check",
+            ),
+            Flag(
+                "experimental-corrupt-check-time",
+                SECONDS,
+                "'0s'",
+                "Duration of time between cluster corruption check passes.",
+                target="corrupt_check_time_s",
+            ),
+            Flag(
+                "experimental-enable-v2v3",
+                TEXT,
+                "''",
+                "Serve v2 requests through the v3 backend under a given prefix. Deprecated and to be decommissioned in v3.6.",
+            ),
+            Flag(
+                "experimental-enable-lease-checkpoint",
+                BOOL,
+                "'false'",
+                "ExperimentalEnableLeaseCheckpoint enables primary lessor to persist lease remainingTTL to prevent indefinite auto-renewal of long lived leases.",
+                target="enable_lease_checkpoint",
+            ),
+            Flag(
+                "experimental-compaction-batch-limit",
+                INT,
+                "1000",
+                "ExperimentalCompactionBatchLimit sets the maximum revisions deleted in each compaction batch.",
+                target="compaction_batch_limit",
+            ),
+            Flag(
+                "experimental-peer-skip-client-san-verification",
+                BOOL,
+                "'false'",
+                "Skip verification of SAN field in client certificate for peer connections.",
+                target="peer_tls.skip_client_san_verification",
+            ),
+            Flag(
+                "experimental-watch-progress-notify-interval",
+                SECONDS,
+                "'10m'",
+                "Duration of periodical watch progress notification.",
+                target="watch_progress_notify_interval_s",
+            ),
+            Flag(
+                "experimental-warning-apply-duration",
+                SECONDS,
+                "'100ms'",
+                "\tWarning is generated if requests take more than this duration.",
+                target="warning_apply_duration_s",
+            ),
+            Flag(
+                "experimental-txn-mode-write-with-shared-buffer",
+                BOOL,
+                "'true'",
+                "Enable the write transaction to use a shared buffer in its readonly check operations.",
+                target="txn_mode_write_with_shared_buffer",
+            ),
+            Flag(
+                "experimental-bootstrap-defrag-threshold-megabytes",
+                UINT,
+                "",
+                "Enable the defrag during etcd server bootstrap on condition that it will free at least the provided threshold of disk space. Needs to be set to non-zero value to take effect.",
+                target="bootstrap_defrag_threshold_megabytes",
+            ),
+        ),
+    ),
+    Section(
+        "Unsafe feature",
+        (
+            Flag("force-new-cluster", BOOL, "'false'", "Force to create a new one-member cluster."),
+            Flag("unsafe-no-fsync", BOOL, "'false'", "Disables fsync, unsafe, will cause data loss."),
+        ),
+    ),
+)
