@@ -41,4 +41,8 @@ def string_array(values: Iterable[str]) -> str:
 
 def byte_order(text: str) -> bytes:
     """A sort key that orders strings as Go does, by their bytes."""
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which only somebody else's JSON can bring.
+        return text.encode("utf-8", "replace")

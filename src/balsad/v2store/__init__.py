@@ -1,0 +1,44 @@
+"""The v2 tree in memory: its operations, watchers, snapshots, and the requests of the log."""
+
+from balsad.v2store import errors
+from balsad.v2store.errors import V2Error
+from balsad.v2store.events import Event, NodeView, encode_event
+from balsad.v2store.requests import (
+    ClusterVersionPut,
+    MemberAttributesPut,
+    Outcome,
+    Request,
+    apply_request,
+    decode_request,
+    encode_request,
+    is_request,
+)
+from balsad.v2store.saved import SavedStoreError, recover, save
+from balsad.v2store.stats import Counters, Stats
+from balsad.v2store.store import CLUSTER_NAMESPACE, KEYS_NAMESPACE, Store
+from balsad.v2store.watcher_hub import Watcher
+
+__all__ = [
+    "CLUSTER_NAMESPACE",
+    "KEYS_NAMESPACE",
+    "ClusterVersionPut",
+    "Counters",
+    "Event",
+    "MemberAttributesPut",
+    "NodeView",
+    "Outcome",
+    "Request",
+    "SavedStoreError",
+    "Stats",
+    "Store",
+    "V2Error",
+    "Watcher",
+    "apply_request",
+    "decode_request",
+    "encode_event",
+    "encode_request",
+    "errors",
+    "is_request",
+    "recover",
+    "save",
+]
