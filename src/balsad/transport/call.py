@@ -1,0 +1,299 @@
+"""One gRPC call: messages in, messages and a status out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from balsad.errors import Code, RequestError
+from balsad.transport.frames import FRAME_SIZE_MAX, HEADERS, header_frames, pack_u32, unpack_u32
+from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, trailer_block
+from balsad.transport.stream import Stream
+
+if TYPE_CHECKING:
+    from balsad.transport.http2_connection import Http2Connection
+    from balsad.transport.methods import Headers, Method, StreamHandler
+
+# A whole answer is HEADERS, DATA and trailers, of which only stream id, length and message vary.
+RESPONSE_HEAD: Final = len(RESPONSE_BLOCK) << 8 | HEADERS
+TRAILER_HEAD: Final = len(OK_BLOCK) << 8 | HEADERS
+pack_answer: Final = Struct(f">IBI{len(RESPONSE_BLOCK)}sIBIBI").pack
+pack_trailer: Final = Struct(f">IBI{len(OK_BLOCK)}s").pack
+pack_message: Final = Struct(">IBIBI").pack
+
+MESSAGE_HEAD_SIZE: Final = 5
+# A message longer than this goes out in slices.
+WHOLE_MESSAGE_MAX: Final = FRAME_SIZE_MAX - MESSAGE_HEAD_SIZE
+
+
+class Call(Stream):
+    """A call as its handler sees it."""
+
+    deadline: float | None = None
+    """Seconds the client left for it when it began."""
+    on_cancel: Callable[[], None] | None = None
+    """Called when the client reset the call, its deadline passed or the connection was lost."""
+    on_deadline: Callable[[], None] | None = None
+    """Called instead of answering DEADLINE_EXCEEDED; it has to end the call."""
+    handler: StreamHandler | None = None
+    headers_sent: bool = False
+    begun: bool = False
+    counted: bool = False
+    chunks: list[bytes] | None = None
+    chunk_bytes: int = 0
+    chunk_need: int = 0
+
+    def __init__(self, connection: Http2Connection, stream_id: int, headers: Headers) -> None:
+        self.connection = connection
+        self.stream_id = stream_id
+        self.headers = headers
+
+    @property
+    def peer_name(self) -> str:
+        """The common name of the client's verified certificate, or nothing."""
+        return self.connection.peer_name
+
+    @property
+    def peer_address(self) -> str:
+        """Where the client is, for logs."""
+        return self.connection.peer_address
+
+    # What the application says.
+
+    def respond(self, message: bytes) -> None:
+        """Answer a unary call with this message and status OK."""
+        if self.closed:
+            return
+        connection = self.connection
+        size = len(message) + MESSAGE_HEAD_SIZE
+        if (
+            size > FRAME_SIZE_MAX
+            or size > connection.send_window
+            or size > connection.peer_initial_window - self.send_used
+            or self.headers_sent
+            or not self.recv_closed
+            or self.headers.response_block is not RESPONSE_BLOCK
+        ):
+            self.send(message)
+            self.finish()
+            return
+        connection.send_window -= size
+        stream_id = self.stream_id
+        connection.out += (
+            pack_answer(RESPONSE_HEAD, 4, stream_id, RESPONSE_BLOCK, size << 8, 0, stream_id, 0, size - 5),
+            message,
+            pack_trailer(TRAILER_HEAD, 5, stream_id, OK_BLOCK),
+        )
+        self.closed = True
+        method = self.headers.method
+        if method is not None:
+            method.ok += 1
+            method.messages_out += 1
+            method.bytes_out += size - MESSAGE_HEAD_SIZE
+        connection.forget(self)
+        connection.mark()
+
+    def send(self, message: bytes) -> None:
+        """Send one message of a stream."""
+        if self.closed:
+            return
+        connection = self.connection
+        if not self.headers_sent:
+            self._send_headers()
+        method = self.headers.method
+        length = len(message)
+        if method is not None:
+            method.messages_out += 1
+            method.bytes_out += length
+        size = length + MESSAGE_HEAD_SIZE
+        if (
+            size > FRAME_SIZE_MAX
+            or self.pending_bytes
+            or connection.paused
+            or size > connection.send_window
+            or size > connection.peer_initial_window - self.send_used
+        ):
+            self.queue(b"\x00" + pack_u32(length), message)
+        else:
+            connection.send_window -= size
+            self.send_used += size
+            connection.out += (pack_message(size << 8, 0, self.stream_id, 0, length), message)
+        connection.mark()
+
+    def finish(self) -> None:
+        """End the call with status OK."""
+        if not self.closed:
+            self._end(0, "")
+
+    def fail(self, code: int, text: str) -> None:
+        """End the call with this status."""
+        if not self.closed:
+            self._end(int(code), text)
+
+    # What the connection says.
+
+    def on_data(self, data: bytes) -> None:
+        if self.begun:
+            # grpc-go never reads a second message of a unary call.
+            return
+        if self.chunks is not None:
+            self.chunks.append(data)
+            self.chunk_bytes += len(data)
+            self.connection.partial_bytes += len(data)
+            if self.chunk_bytes < self.chunk_need:
+                return
+            data = self._take_chunks()
+        pos = 0
+        size = len(data)
+        while size - pos >= MESSAGE_HEAD_SIZE:
+            length: int = unpack_u32(data, pos + 1)[0]
+            limit = self.connection.limits.message_bytes_max
+            if length > limit:
+                self._refuse(Code.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({length} vs. {limit})")
+                return
+            if data[pos]:
+                self._refuse_payload(data[pos])
+                return
+            stop = pos + MESSAGE_HEAD_SIZE + length
+            if stop > size:
+                self._keep(data, pos, MESSAGE_HEAD_SIZE + length)
+                return
+            self.on_message(data[pos + MESSAGE_HEAD_SIZE : stop])
+            if self.closed or self.begun:
+                return
+            pos = stop
+        if pos < size:
+            self._keep(data, pos, MESSAGE_HEAD_SIZE)
+
+    def on_message(self, message: bytes) -> None:
+        """Hand a whole message to the application."""
+        method = self.headers.method
+        assert method is not None
+        if method.handler is None:
+            method.messages_in += 1
+            method.bytes_in += len(message)
+            handler = self.handler
+            if handler is None:
+                return
+            try:
+                handler.on_message(message)
+            except RequestError as error:
+                self._refuse(error.code, error.text)
+            return
+        self.begun = True
+        method.bytes_in += len(message)
+        try:
+            if method.fast is not None:
+                answer = method.fast(self.headers, message)
+                if answer is not None:
+                    method.calls += 1
+                    method.messages_in += 1
+                    self.counted = True
+                    self.respond(answer)
+                    return
+            method.calls += 1
+            method.messages_in += 1
+            self.counted = True
+            method.handler(self, message)
+        except RequestError as error:
+            if not self.counted:
+                method.calls += 1
+                method.messages_in += 1
+                self.counted = True
+            self.fail(error.code, error.text)
+
+    def on_half_close(self) -> None:
+        self.recv_closed = True
+        if self.closed:
+            return
+        partial = self.chunks is not None
+        if self.headers.unary is not None:
+            if not self.begun:
+                self.fail(Code.UNKNOWN, "unexpected EOF" if partial else "EOF")
+        elif partial:
+            self._refuse(Code.INTERNAL, "unexpected EOF")
+        elif self.handler is not None:
+            try:
+                self.handler.on_half_close()
+            except RequestError as error:
+                self._refuse(error.code, error.text)
+
+    def on_gone(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._count(Code.CANCELED)
+            self.drop_chunks()
+            self._tell_cancelled()
+
+    def on_timer(self) -> None:
+        self.timer_tick = 0
+        if self.closed:
+            return
+        if self.on_deadline is not None:
+            self.on_deadline()
+            return
+        self._refuse(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+
+    def drop_chunks(self) -> None:
+        """Forget the message that is only partly here."""
+        if self.chunks is not None:
+            self.connection.partial_bytes -= self.chunk_bytes
+            self.chunks = None
+
+    # Inside.
+
+    def _refuse(self, code: int, text: str) -> None:
+        """End the call from our side and tell the application that it is over."""
+        if not self.closed:
+            self._end(int(code), text)
+            self._tell_cancelled()
+
+    def _refuse_payload(self, payload_format: int) -> None:
+        # Source: grpc-go checkRecvPayload.
+        if payload_format == 1:
+            self._refuse(Code.INTERNAL, "grpc: compressed flag set with identity or empty encoding")
+        else:
+            self._refuse(Code.INTERNAL, f"grpc: received unexpected payload format {payload_format}")
+
+    def _tell_cancelled(self) -> None:
+        if self.handler is not None:
+            self.handler.on_cancel()
+        if self.on_cancel is not None:
+            self.on_cancel()
+
+    def _keep(self, data: bytes, pos: int, need: int) -> None:
+        rest = data[pos:] if pos else data
+        self.chunks = [rest]
+        self.chunk_bytes = len(rest)
+        self.chunk_need = need
+        self.connection.partial_bytes += len(rest)
+
+    def _take_chunks(self) -> bytes:
+        assert self.chunks is not None
+        data = b"".join(self.chunks)
+        self.connection.partial_bytes -= self.chunk_bytes
+        self.chunks = None
+        return data
+
+    def _send_headers(self) -> None:
+        self.headers_sent = True
+        self.connection.out.append(header_frames(self.stream_id, self.headers.response_block, False))
+
+    def _end(self, code: int, text: str) -> None:
+        self.closed = True
+        self._count(code)
+        self.drop_chunks()
+        block = trailer_block(code, text)
+        if not self.headers_sent:
+            block = self.headers.response_block + block
+        self.end(header_frames(self.stream_id, block, True))
+
+    def _count(self, code: int) -> None:
+        method: Method | None = self.headers.method
+        if method is None or not self.counted:
+            return
+        if code == 0:
+            method.ok += 1
+        else:
+            method.count_failed(code)

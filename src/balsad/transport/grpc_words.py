@@ -1,0 +1,101 @@
+"""How gRPC says things in HTTP/2 headers: status and message, timeouts, binary metadata.
+
+Source: gRPC over HTTP2 protocol description; grpc-go internal/transport/http_util.go.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final
+
+from balsad.transport.header_block import literal
+
+CONTENT_TYPE: Final = b"application/grpc"
+
+# :status 200, content-type application/grpc (entry 31 of the static table, not indexed).
+RESPONSE_BLOCK: Final = b"\x88\x0f\x10" + bytes((len(CONTENT_TYPE),)) + CONTENT_TYPE
+OK_BLOCK: Final = literal(b"grpc-status", b"0") + literal(b"grpc-message", b"")
+
+_UNIT_S: Final[dict[int, float]] = {
+    ord("H"): 3600.0,
+    ord("M"): 60.0,
+    ord("S"): 1.0,
+    ord("m"): 1e-3,
+    ord("u"): 1e-6,
+    ord("n"): 1e-9,
+}
+
+# Fields that gRPC keeps to itself; the rest is metadata.
+RESERVED: Final = frozenset(
+    (
+        b"grpc-message-type",
+        b"grpc-encoding",
+        b"grpc-message",
+        b"grpc-status",
+        b"grpc-timeout",
+        b"grpc-status-details-bin",
+        b"te",
+    )
+)
+
+
+def response_block(subtype: bytes) -> bytes:
+    """The header block that answers a request of this content subtype."""
+    if not subtype:
+        return RESPONSE_BLOCK
+    return b"\x88" + literal(b"content-type", CONTENT_TYPE + b"+" + subtype)
+
+
+def percent_encode(text: str) -> bytes:
+    """`text` as it travels in grpc-message."""
+    raw = text.encode("utf-8", "replace")
+    if raw.isalnum():
+        return raw
+    return b"".join([bytes((byte,)) if 32 <= byte < 127 and byte != 37 else b"%%%02X" % byte for byte in raw])
+
+
+def trailer_block(code: int, text: str) -> bytes:
+    """The trailers that end a call."""
+    if code == 0 and not text:
+        return OK_BLOCK
+    return literal(b"grpc-status", b"%d" % code) + literal(b"grpc-message", percent_encode(text))
+
+
+def parse_timeout(value: bytes) -> float | None:
+    """Seconds of a grpc-timeout value, or None when it is malformed."""
+    if not 2 <= len(value) <= 9:
+        return None
+    unit = _UNIT_S.get(value[-1])
+    digits = value[:-1]
+    if unit is None:
+        return None
+    if not digits.isdigit():
+        # Go's ParseInt takes a sign.
+        if digits[:1] not in (b"+", b"-") or not digits[1:].isdigit():
+            return None
+    return int(digits) * unit
+
+
+def decode_binary(value: bytes) -> bytes | None:
+    """The bytes of a `-bin` metadata value, padded or not; None when it is not base64."""
+    try:
+        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def encode_binary(value: bytes) -> bytes:
+    return base64.b64encode(value).rstrip(b"=")
+
+
+def content_subtype(content_type: bytes) -> bytes | None:
+    """What follows `application/grpc+`, or None when the content type is another one.
+
+    Source: grpc-go grpcutil.ContentSubtype.
+    """
+    if content_type == CONTENT_TYPE:
+        return b""
+    if not content_type.startswith(CONTENT_TYPE) or content_type[16:17] not in (b"+", b";"):
+        return None
+    return content_type[17:]

@@ -1,0 +1,541 @@
+"""The server's end of an HTTP/1.1 connection: a small strict parser and one answer at a time.
+
+    request line ──> headers ──> body ──> handler ──(answer complete)──> next request line
+                                                └──(Connection: close)──> closed
+
+Requests that are pipelined wait until the one before them is answered.
+
+Source: RFC 9112; words and header order as Go's net/http server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from balsad.transport.http import HttpRequest
+
+if TYPE_CHECKING:
+    from balsad.transport.rpc_server import RpcServer, Sink
+
+READING_HEAD: Final = 0
+READING_BODY: Final = 1
+ANSWERING: Final = 2
+CLOSED: Final = 3
+
+WRITABLE_MARK: Final = 64 * 1024
+CHUNK_LINE_MAX: Final = 4096
+_TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class BadRequestError(Exception):
+    """The client's bytes are no request we can serve; the connection ends after saying so."""
+
+    def __init__(self, status: str, detail: str = "") -> None:
+        super().__init__(detail or status)
+        self.status = status
+        self.detail = detail
+
+
+def error_answer(error: BadRequestError) -> bytes:
+    """What Go's server writes before it closes the connection."""
+    body = f"{error.status}: {error.detail}" if error.detail else error.status
+    return (
+        f"HTTP/1.1 {error.status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{body}"
+    ).encode()
+
+
+def reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"status code {status}"
+
+
+class RequestHead:
+    """A request line and its headers."""
+
+    def __init__(self, method: str, target: str, version: str, headers: dict[str, str]) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.length = 0
+        self.is_chunked = False
+
+    def wants(self, token: str) -> bool:
+        """Whether the Connection header has this token."""
+        return token in [part.strip() for part in self.headers.get("connection", "").lower().split(",")]
+
+    @property
+    def keep_alive(self) -> bool:
+        if self.version == "HTTP/1.0":
+            return self.wants("keep-alive")
+        return not self.wants("close")
+
+
+def parse_head(data: bytes) -> RequestHead:
+    """The head whose lines these are. Raises BadRequestError."""
+    lines = data.split(b"\n")
+    first = lines[0].removesuffix(b"\r").decode("latin-1")
+    parts = first.split(" ", 2)
+    if len(parts) != 3:
+        raise BadRequestError("400 Bad Request")
+    method, target, version = parts
+    if not method or any(byte not in _TOKEN for byte in method.encode("latin-1")):
+        raise BadRequestError("400 Bad Request")
+    if version not in ("HTTP/1.1", "HTTP/1.0"):
+        if len(version) == 8 and version.startswith("HTTP/") and version[5].isdigit() and version[7].isdigit():
+            raise BadRequestError("505 HTTP Version Not Supported: unsupported protocol version")
+        raise BadRequestError("400 Bad Request")
+    headers: dict[str, str] = {}
+    hosts = 0
+    lengths: list[str] = []
+    encodings: list[str] = []
+    name = ""
+    for line in lines[1:]:
+        line = line.removesuffix(b"\r")
+        if not line:
+            continue
+        if line[:1] in (b" ", b"\t"):
+            if not name:
+                raise BadRequestError("400 Bad Request")
+            headers[name] = (headers[name] + " " + line.strip(b" \t").decode("latin-1")).strip()
+            continue
+        raw_name, colon, raw_value = line.partition(b":")
+        if not colon or not raw_name or any(byte not in _TOKEN for byte in raw_name):
+            raise BadRequestError("400 Bad Request")
+        name = raw_name.decode("latin-1").lower()
+        value = raw_value.strip(b" \t").decode("utf-8", "surrogateescape")
+        if any((byte < 32 and byte != 9) or byte == 127 for byte in raw_value):
+            raise BadRequestError("400 Bad Request", "invalid header value")
+        if name == "host":
+            hosts += 1
+        elif name == "content-length":
+            lengths.append(value)
+        elif name == "transfer-encoding":
+            encodings.append(value)
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if hosts == 0 and version == "HTTP/1.1" and method != "CONNECT":
+        raise BadRequestError("400 Bad Request", "missing required Host header")
+    if hosts > 1:
+        raise BadRequestError("400 Bad Request", "too many Host headers")
+    if not (target.startswith("/") or target == "*"):
+        target = _strip_origin(target)
+    head = RequestHead(method, target, version, headers)
+    _frame_body(head, lengths, encodings)
+    return head
+
+
+def _strip_origin(target: str) -> str:
+    scheme, separator, rest = target.partition("://")
+    if not separator or not scheme.isalpha():
+        raise BadRequestError("400 Bad Request")
+    slash = rest.find("/")
+    return rest[slash:] if slash >= 0 else "/"
+
+
+def _frame_body(head: RequestHead, lengths: list[str], encodings: list[str]) -> None:
+    if encodings:
+        if len(encodings) > 1 or encodings[0].lower() != "chunked":
+            raise BadRequestError("501 Not Implemented", "Unsupported transfer encoding")
+        if lengths:
+            # Two ways to say where the body ends is how requests are smuggled.
+            raise BadRequestError("400 Bad Request")
+        head.is_chunked = True
+    elif lengths:
+        first = lengths[0]
+        if any(other != first for other in lengths) or not (first.isascii() and first.isdigit()) or len(first) > 18:
+            raise BadRequestError("400 Bad Request")
+        head.length = int(first)
+
+
+class ChunkedBody:
+    """Decodes a chunked body as it comes."""
+
+    def __init__(self, size_max: int) -> None:
+        self.size_max = size_max
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.left = -1  # of the current chunk; -1 wants a size line, -2 the trailers, 0 the line end after a chunk
+
+    def feed(self, data: bytes, pos: int) -> tuple[bool, int]:
+        """Whether the body is complete, and how far `data` was used. Raises BadRequestError."""
+        while True:
+            if self.left > 0:
+                part = data[pos : pos + self.left]
+                if not part:
+                    return False, pos
+                self.parts.append(part)
+                self.left -= len(part)
+                pos += len(part)
+                continue
+            stop = data.find(b"\n", pos)
+            if stop < 0:
+                if len(data) - pos > CHUNK_LINE_MAX:
+                    raise BadRequestError("400 Bad Request")
+                return False, pos
+            line = data[pos:stop].removesuffix(b"\r")
+            pos = stop + 1
+            if self.left == 0:
+                if line:
+                    raise BadRequestError("400 Bad Request")
+                self.left = -1
+            elif self.left == -2:
+                if not line:
+                    return True, pos
+            else:
+                digits = line.partition(b";")[0].strip(b" \t")
+                if not digits or len(digits) > 15 or digits.strip(b"0123456789abcdefABCDEF"):
+                    raise BadRequestError("400 Bad Request")
+                self.left = int(digits, 16)
+                self.size += self.left
+                if self.size > self.size_max:
+                    raise BadRequestError("413 Request Entity Too Large")
+                if self.left == 0:
+                    self.left = -2
+
+
+class Http1Connection:
+    """One client."""
+
+    def __init__(self, server: RpcServer, sink: Sink, *, secure: bool, peer_name: str, peer_address: str) -> None:
+        self.server = server
+        self.sink = sink
+        self.secure = secure
+        self.peer_name = peer_name
+        self.peer_address = peer_address
+        self.limits = server.limits
+        self.state = READING_HEAD
+        self.buffered = b""
+        self.searched = 0
+        self.head: RequestHead | None = None
+        self.chunked: ChunkedBody | None = None
+        self.body: list[bytes] = []
+        self.body_left = 0
+        self.answer: Http1Answer | None = None
+        self.out: list[bytes] = []
+        self.is_dirty = False
+        self.in_batch = False
+        self.paused = False
+        self.queued: list[bytes] = []
+        self.queued_bytes = 0
+        self.draining = False
+        self.closing = False
+        self.timer_tick = 0
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: Any) -> None:
+        """Only called when this object is the socket's first protocol."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.state = CLOSED
+        self.server.connections.pop(self, None)
+        self._disarm()
+        answer = self.answer
+        self.answer = None
+        if answer is not None:
+            answer.lost()
+
+    def eof_received(self) -> bool:
+        # The client may have finished asking and still be listening.
+        if self.state == ANSWERING:
+            self.closing = True
+            return True
+        return False
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.state == CLOSED:
+            return
+        if self.queued:
+            before = self.queued_bytes
+            self.out += self.queued
+            self.queued.clear()
+            self.queued_bytes = 0
+            self.flush()
+            answer = self.answer
+            if before > WRITABLE_MARK and answer is not None and answer.on_writable is not None:
+                answer.on_writable()
+
+    def data_received(self, data: bytes) -> None:
+        if self.state == CLOSED:
+            return
+        self.buffered = self.buffered + data if self.buffered else data
+        if self.state == ANSWERING:
+            if len(self.buffered) > self.limits.http_header_bytes_max:
+                self.sink.pause_reading()
+            return
+        self._advance()
+
+    def on_timer(self) -> None:
+        """A request's head has taken too long."""
+        self.timer_tick = 0
+        if self.state in (READING_HEAD, READING_BODY):
+            self.close()
+
+    # What answers and the server call.
+
+    def mark(self) -> None:
+        if not self.in_batch and not self.is_dirty:
+            self.is_dirty = True
+            self.server.add_dirty(self)
+
+    def flush(self) -> None:
+        self.is_dirty = False
+        out = self.out
+        if out and self.state != CLOSED:
+            data = b"".join(out)
+            out.clear()
+            self.sink.write(data)
+
+    def send(self, data: bytes) -> None:
+        """Write, or queue behind a full socket."""
+        if self.paused:
+            if self.queued_bytes > self.limits.queue_bytes_max:
+                self.abort()
+                return
+            self.queued.append(data)
+            self.queued_bytes += len(data)
+        else:
+            self.out.append(data)
+            self.mark()
+
+    def answered(self, keep: bool) -> None:
+        """The answer under way is complete."""
+        self.answer = None
+        self.head = None
+        if self.state == CLOSED:
+            return
+        if not keep or self.closing or self.draining:
+            self._close_after_output()
+            return
+        self.state = READING_HEAD
+        self.sink.resume_reading()
+        if not self.in_batch and self.buffered:
+            self._advance()
+
+    def drain(self) -> None:
+        self.draining = True
+        if self.answer is None:
+            self.close()
+
+    def abort(self) -> None:
+        self.state = CLOSED
+        self.sink.abort()
+
+    def close(self) -> None:
+        if self.state != CLOSED:
+            self.flush()
+            self.state = CLOSED
+            self._disarm()
+            self.sink.close()
+
+    def _close_after_output(self) -> None:
+        self.out += self.queued
+        self.queued.clear()
+        self.close()
+
+    # Requests.
+
+    def _advance(self) -> None:
+        """Serve as many requests as are complete."""
+        if self.in_batch:
+            return
+        self.in_batch = True
+        try:
+            while self.buffered and self.state in (READING_HEAD, READING_BODY):
+                if self.state == READING_HEAD:
+                    if not self._read_head():
+                        break
+                elif not self._read_body():
+                    break
+        except BadRequestError as error:
+            self.out.append(error_answer(error))
+            self.close()
+        finally:
+            self.in_batch = False
+        if (self.state == READING_HEAD and self.buffered) or self.state == READING_BODY:
+            self._arm()
+        else:
+            self._disarm()
+        self.flush()
+
+    def _read_head(self) -> bool:
+        data = self.buffered
+        # Clients may send an empty line before a request.
+        if data[:1] in (b"\r", b"\n"):
+            data = data.lstrip(b"\r\n")
+            self.searched = 0
+            self.buffered = data
+            if not data:
+                return False
+        stop = _head_end(data, self.searched)
+        if stop < 0:
+            if len(data) > self.limits.http_header_bytes_max:
+                raise BadRequestError("431 Request Header Fields Too Large")
+            self.searched = max(0, len(data) - 3)
+            return False
+        self.searched = 0
+        if stop > self.limits.http_header_bytes_max:
+            raise BadRequestError("431 Request Header Fields Too Large")
+        self.buffered = data[stop:]
+        head = self.head = parse_head(data[:stop])
+        if head.length > self.limits.http_body_bytes_max:
+            raise BadRequestError("413 Request Entity Too Large")
+        if head.headers.get("expect", "").lower() == "100-continue" and (head.is_chunked or head.length):
+            if not self.buffered:
+                self.out.append(CONTINUE)
+        self.chunked = ChunkedBody(self.limits.http_body_bytes_max) if head.is_chunked else None
+        self.body = []
+        self.body_left = head.length
+        self.state = READING_BODY
+        if not head.is_chunked and not head.length:
+            self._dispatch(b"")
+        return True
+
+    def _read_body(self) -> bool:
+        data = self.buffered
+        if self.chunked is not None:
+            done, pos = self.chunked.feed(data, 0)
+            self.buffered = data[pos:]
+            if not done:
+                return False
+            self._dispatch(b"".join(self.chunked.parts))
+            return True
+        part = data[: self.body_left]
+        self.body.append(part)
+        self.body_left -= len(part)
+        self.buffered = data[len(part) :]
+        if self.body_left:
+            return False
+        self._dispatch(b"".join(self.body))
+        return True
+
+    def _dispatch(self, body: bytes) -> None:
+        head = self.head
+        assert head is not None
+        self.state = ANSWERING
+        self.body = []
+        self.chunked = None
+        request = HttpRequest(
+            head.method,
+            head.target,
+            head.headers,
+            body,
+            version=head.version,
+            secure=self.secure,
+            peer_name=self.peer_name,
+            peer_address=self.peer_address,
+        )
+        answer = self.answer = Http1Answer(self, head)
+        self.server.http(request, answer)
+
+    def _arm(self) -> None:
+        if not self.timer_tick:
+            self.timer_tick = self.server.arm(self, self.limits.http_header_timeout_s)
+
+    def _disarm(self) -> None:
+        if self.timer_tick:
+            self.server.disarm(self, self.timer_tick)
+            self.timer_tick = 0
+
+
+def _head_end(data: bytes, start: int) -> int:
+    """The place after the empty line that ends a head, -1 without one."""
+    while True:
+        stop = data.find(b"\n", start)
+        if stop < 0:
+            return -1
+        if data[stop + 1 : stop + 2] == b"\n":
+            return stop + 2
+        if data[stop + 1 : stop + 3] == b"\r\n":
+            return stop + 3
+        start = stop + 1
+
+
+class Http1Answer:
+    """The answer to one request (an HttpResponder)."""
+
+    def __init__(self, connection: Http1Connection, head: RequestHead) -> None:
+        self.connection = connection
+        self.is_head = head.method == "HEAD"
+        self.is_old = head.version == "HTTP/1.0"
+        self.keep_alive = head.keep_alive and not connection.draining
+        self.closed = False
+        self.started = False
+        self.on_close: Callable[[], None] | None = None
+        self.on_writable: Callable[[], None] | None = None
+
+    @property
+    def pending_bytes(self) -> int:
+        return self.connection.queued_bytes
+
+    def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """The whole answer; its length is added."""
+        if self.closed or self.started:
+            return
+        self.started = True
+        bodiless = status in (204, 304) or status < 200
+        head = self._head(status, headers, None if bodiless else len(body), False)
+        self.connection.send(head if self.is_head or bodiless else head + body)
+        self._finish()
+
+    def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Begin an answer whose length is not known yet."""
+        if self.closed or self.started:
+            return
+        self.started = True
+        if self.is_old:
+            # HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
+            self.keep_alive = False
+        self.connection.send(self._head(status, headers, None, not self.is_old))
+
+    def write(self, chunk: bytes) -> None:
+        if self.closed or not chunk or self.is_head:
+            return
+        self.connection.send(chunk if self.is_old else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+
+    def end(self) -> None:
+        if self.closed:
+            return
+        if not self.is_old and not self.is_head:
+            self.connection.send(b"0\r\n\r\n")
+        self._finish()
+
+    def lost(self) -> None:
+        """The client has gone away."""
+        if not self.closed:
+            self.closed = True
+            if self.on_close is not None:
+                self.on_close()
+
+    def _finish(self) -> None:
+        self.closed = True
+        self.connection.answered(self.keep_alive)
+
+    def _head(self, status: int, headers: Mapping[str, str], length: int | None, chunked: bool) -> bytes:
+        lines = [f"HTTP/1.{0 if self.is_old else 1} {status} {reason(status)}"]
+        has_date = False
+        for name in sorted(headers):
+            has_date = has_date or name == "Date"
+            lines.append(f"{name}: {headers[name]}")
+        if not has_date:
+            lines.append(f"Date: {formatdate(self.connection.server.wall_clock(), usegmt=True)}")
+        if length is not None and "Content-Length" not in headers:
+            lines.append(f"Content-Length: {length}")
+        if not self.keep_alive:
+            lines.append("Connection: close")
+        elif self.is_old:
+            lines.append("Connection: keep-alive")
+        if chunked:
+            lines.append("Transfer-Encoding: chunked")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")

@@ -1,0 +1,738 @@
+"""The server's end of an HTTP/2 connection: bytes in, handlers called, bytes out. Owns no socket and no clock.
+
+    preface ──> first SETTINGS ──> open ──(drain)──> draining ──(last stream ends)──> closed
+                                    └──(protocol error, flood, queue too long)──> closed
+
+The event loop's transport is passed in; the loop calls this object directly
+as its protocol. What a handler sends while a read is being processed is only
+appended to `out`; one write at the end of the read carries all of it.
+
+We announce a header table of size 0. Once a client obeys, a header block
+means the same on every connection, so `block bytes -> Headers` is one
+dictionary shared by all, and the usual unary request (a known block, then the
+whole message in one DATA frame) is served without an object of its own.
+
+Source: RFC 9113; limits and words as grpc-go http2_server.go.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+
+from balsad.errors import RequestError
+from balsad.transport import frames
+from balsad.transport.call import (
+    RESPONSE_HEAD,
+    TRAILER_HEAD,
+    Call,
+    pack_answer,
+    pack_trailer,
+)
+from balsad.transport.frames import (
+    DATA,
+    FLAG_ACK,
+    FLAG_END_HEADERS,
+    FLAG_END_STREAM,
+    FLAG_PADDED,
+    FLAG_PRIORITY,
+    FRAME_SIZE_MAX,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    SETTINGS_ACK,
+    STREAM_ID_MAX,
+    WINDOW_DEFAULT,
+    WINDOW_MAX,
+    Http2Error,
+    unpack_frame_head,
+    unpack_u32,
+    window_update,
+)
+from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, parse_timeout
+from balsad.transport.header_block import (
+    Field,
+    HeaderBlockError,
+    HeaderListTooLargeError,
+    decode_stateless,
+)
+from balsad.transport.stream import Stream
+
+if TYPE_CHECKING:
+    from balsad.transport.methods import Headers
+    from balsad.transport.rpc_server import RpcServer, Sink
+
+CONNECTION_WINDOW: Final = 16 << 20
+STREAM_WINDOW: Final = 1 << 20
+
+# DATA frame header and gRPC message prefix: (length << 8, flags, stream id, compressed, message length).
+unpack_message_head: Final = Struct(">IBIBI").unpack_from
+
+# Output is handed to the socket early when this many pieces have gathered within one read.
+OUT_PIECES_MAX: Final = 1024
+PUMP_QUANTUM: Final = 64 * 1024
+CACHED_BLOCK_MAX: Final = 2048
+PING_STRIKES_MAX: Final = 2
+DRAIN_PING: Final = b"draining"
+KEEPALIVE_PING: Final = b"alive\x00\x00?"
+IDLE_PING_INTERVAL_S: Final = 7200.0
+
+AWAITING_PREFACE: Final = 0
+AWAITING_SETTINGS: Final = 1
+OPEN: Final = 2
+CLOSED: Final = 3
+
+
+class Http2Connection:
+    """One client."""
+
+    def __init__(self, server: RpcServer, sink: Sink, *, secure: bool, peer_name: str, peer_address: str) -> None:
+        self.server = server
+        self.sink = sink
+        self.secure = secure
+        self.peer_name = peer_name
+        self.peer_address = peer_address
+        self.limits = server.limits
+        self.streams_limit = min(server.limits.streams_max, server.limits.streams_hard_max)
+        self.state = AWAITING_PREFACE
+        self.buffered = b""
+        self.out: list[Any] = []
+        self.is_dirty = False
+        self.in_batch = False
+        self.paused = False
+        self.streams: dict[int, Stream] = {}
+        self.waiting: dict[int, Stream] = {}
+        self.queued_bytes = 0
+        self.partial_bytes = 0
+        self.send_window = WINDOW_DEFAULT
+        self.recv_used = 0
+        self.peer_initial_window = WINDOW_DEFAULT
+        self.fast_answer_max = FRAME_SIZE_MAX
+        self.peer_header_list_max = WINDOW_MAX
+        self.last_stream_id = 0
+        # Not None while the client may still use a dynamic header table.
+        self.decoder: Decoder | None = None
+        self.fast_lane = False
+        self.block_parts: list[bytes] = []
+        self.block_bytes = 0
+        self.block_stream_id = 0
+        self.block_flags = 0
+        self.nuisance_left = float(server.limits.nuisance_burst)
+        self.nuisance_at = 0.0
+        self.reset_ping_strikes = False
+        self.ping_strikes = 0
+        self.last_ping_at = -IDLE_PING_INTERVAL_S
+        self.last_read_at = 0.0
+        self.draining = False
+        self.goaway_sent = False
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: Any) -> None:
+        """Only called when this object is the socket's first protocol."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.state = CLOSED
+        self.fast_lane = False
+        self.server.connections.pop(self, None)
+        self.waiting.clear()
+        self.out.clear()
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for stream in streams:
+            if stream.timer_tick:
+                self.server.timers.remove(stream, stream.timer_tick)
+            stream.on_gone()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        # A client that does not read is not read from either: what it can make us hold stays bounded.
+        self.paused = True
+        if self.state != CLOSED:
+            self.sink.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.state == CLOSED:
+            return
+        self.sink.resume_reading()
+        if not self.in_batch:
+            self.data_received(b"")
+
+    def data_received(self, data: bytes) -> None:
+        if self.state == CLOSED:
+            return
+        self.last_read_at = self.server.now()
+        self.in_batch = True
+        try:
+            self._process(data)
+        except Http2Error as error:
+            self._close_with(error.code, error.text)
+            return
+        finally:
+            self.in_batch = False
+        if self.waiting:
+            self._pump_waiting()
+        if self.out and not self.is_dirty:
+            self.flush()
+
+    # What streams and the server call.
+
+    def mark(self) -> None:
+        """Have the output written at the end of this turn of the loop."""
+        if not self.in_batch and not self.is_dirty:
+            self.is_dirty = True
+            self.server.add_dirty(self)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        out = self.out
+        # Whatever is appended meanwhile is written here too.
+        self.is_dirty = True
+        while out and self.state != CLOSED:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self.sink.write(data)
+            if self.waiting and not self.paused:
+                self._pump_waiting()
+        self.is_dirty = False
+        if self.goaway_sent and not self.streams and self.state != CLOSED:
+            self.state = CLOSED
+            self.sink.close()
+
+    def forget(self, stream: Stream) -> None:
+        """The stream has ended on our side."""
+        stream_id = stream.stream_id
+        self.streams.pop(stream_id, None)
+        if stream.timer_tick:
+            self.server.timers.remove(stream, stream.timer_tick)
+            stream.timer_tick = 0
+        if self.goaway_sent and not self.streams:
+            self.mark()
+
+    def has_room_for_queue(self) -> bool:
+        """Whether one more answer may wait; closes the connection when too much does already."""
+        if self.queued_bytes <= self.limits.queue_bytes_max:
+            return self.state != CLOSED
+        if self.state != CLOSED:
+            self.abort()
+        return False
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self.state = CLOSED
+        self.fast_lane = False
+        self.out.clear()
+        self.sink.abort()
+
+    def drain(self) -> None:
+        """Ask the client to open no more streams; the connection closes when the last one has ended."""
+        if self.state == CLOSED or self.draining:
+            return
+        self.draining = True
+        self.fast_lane = False
+        if self.state < OPEN:
+            self.close()
+            return
+        # What the client sent before it reads this is still served: the answer to the ping comes after all of it.
+        self.out.append(frames.goaway(STREAM_ID_MAX, frames.NO_ERROR, b"") + frames.ping(DRAIN_PING))
+        self.mark()
+
+    def close(self) -> None:
+        """Write what there is and close."""
+        if self.state == CLOSED:
+            return
+        self.flush()
+        self.state = CLOSED
+        self.sink.close()
+
+    def _close_with(self, code: int, text: str) -> None:
+        if self.state == CLOSED:
+            return
+        self.out.append(frames.goaway(self.last_stream_id, code, text.encode()))
+        self.close()
+
+    # Frames.
+
+    def _process(self, data: bytes) -> None:
+        if self.buffered:
+            data = self.buffered + data
+            self.buffered = b""
+        pos = 0
+        if self.state < OPEN:
+            pos = self._open(data)
+            if pos < 0:
+                self.buffered = data
+                return
+        end = len(data)
+        out = self.out
+        cache = self.server.header_cache
+        # Bytes of fast requests, settled with the connection's window at the end.
+        received = 0
+        while end - pos >= 9:
+            if self.paused or len(out) > OUT_PIECES_MAX:
+                self.flush()
+                if self.paused or self.state == CLOSED:
+                    break
+            word, flags, stream_id = unpack_frame_head(data, pos)
+            start = pos + 9
+            stop = start + (word >> 8)
+            if stop > end:
+                if word >> 8 > FRAME_SIZE_MAX:
+                    raise Http2Error(frames.FRAME_SIZE_ERROR, "frame too large")
+                break
+            if word & 0xFF == HEADERS and flags == FLAG_END_HEADERS and self.fast_lane and end - stop >= 14:
+                headers: Headers | None = cache.get(data[start:stop])
+                if headers is not None and self.last_stream_id < stream_id <= STREAM_ID_MAX and stream_id & 1:
+                    method = headers.unary
+                    data_word, data_flags, data_id, compressed, length = unpack_message_head(data, stop)
+                    message_stop = stop + 14 + length
+                    if (
+                        method is not None
+                        and data_flags == FLAG_END_STREAM
+                        and data_id == stream_id
+                        and not compressed
+                        and data_word == (length + 5) << 8
+                        and message_stop <= end
+                        and length <= FRAME_SIZE_MAX - 5
+                    ):
+                        # The usual request: known headers, then the whole message.
+                        self.last_stream_id = stream_id
+                        received += length + 5
+                        message = data[stop + 14 : message_stop]
+                        pos = message_stop
+                        fast = method.fast
+                        try:
+                            answer = fast(headers, message) if fast is not None else None
+                        except RequestError as error:
+                            self._fail_fast(stream_id, headers, length, error)
+                            continue
+                        if answer is None:
+                            self._begin_call(stream_id, headers, message)
+                            continue
+                        size = len(answer) + 5
+                        if size > self.fast_answer_max or size > self.send_window:
+                            self._answer_slowly(stream_id, headers, length, answer)
+                            continue
+                        self.send_window -= size
+                        out += (
+                            pack_answer(
+                                RESPONSE_HEAD, 4, stream_id, RESPONSE_BLOCK, size << 8, 0, stream_id, 0, size - 5
+                            ),
+                            answer,
+                            pack_trailer(TRAILER_HEAD, 5, stream_id, OK_BLOCK),
+                        )
+                        method.fast_answered += 1
+                        method.bytes_in += length
+                        method.bytes_out += size - 5
+                        continue
+            if word >> 8 > FRAME_SIZE_MAX:
+                raise Http2Error(frames.FRAME_SIZE_ERROR, "frame too large")
+            self._on_frame(word & 0xFF, flags, stream_id & STREAM_ID_MAX, data, start, stop)
+            pos = stop
+            if self.state == CLOSED:
+                return
+        if received:
+            self._count_received(received)
+            self.reset_ping_strikes = True
+        if pos < end:
+            self.buffered = data[pos:] if pos else data
+
+    def _open(self, data: bytes) -> int:
+        """Where the first frame after the preface begins, -1 while it is not all here."""
+        pos = 0
+        if self.state == AWAITING_PREFACE:
+            if len(data) < len(PREFACE):
+                if not PREFACE.startswith(data):
+                    raise Http2Error(frames.PROTOCOL_ERROR, "not an HTTP/2 preface")
+                return -1
+            if not data.startswith(PREFACE):
+                raise Http2Error(frames.PROTOCOL_ERROR, "not an HTTP/2 preface")
+            self.state = AWAITING_SETTINGS
+            self.decoder = Decoder(max_header_list_size=self.limits.header_list_bytes_max)
+            self.out.append(self._settings())
+            pos = len(PREFACE)
+        if len(data) - pos < 9:
+            self.buffered = data[pos:]
+            return len(data)
+        word, flags, _ = unpack_frame_head(data, pos)
+        if word & 0xFF != SETTINGS or flags & FLAG_ACK:
+            raise Http2Error(frames.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+        self.state = OPEN
+        return pos
+
+    def _settings(self) -> bytes:
+        limits = self.limits
+        settings = [
+            (frames.SETTINGS_HEADER_TABLE_SIZE, 0),
+            (frames.SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW),
+            (frames.SETTINGS_MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
+        ]
+        if limits.streams_max < 0xFFFFFFFF:
+            settings.append((frames.SETTINGS_MAX_CONCURRENT_STREAMS, limits.streams_max))
+        return frames.settings_frame(settings) + window_update(0, CONNECTION_WINDOW - WINDOW_DEFAULT)
+
+    def _on_frame(self, kind: int, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
+        size = stop - start
+        if self.block_stream_id and (kind != frames.CONTINUATION or stream_id != self.block_stream_id):
+            raise Http2Error(frames.PROTOCOL_ERROR, "a header block is not continued")
+        if kind == DATA:
+            self._on_data(flags, stream_id, data, start, stop)
+        elif kind == HEADERS:
+            self._on_headers(flags, stream_id, data[start:stop])
+        elif kind == frames.WINDOW_UPDATE:
+            self._on_window_update(stream_id, data, start, size)
+        elif kind == frames.RST_STREAM:
+            self._on_rst_stream(stream_id, size)
+        elif kind == frames.PING:
+            if size != 8:
+                raise Http2Error(frames.FRAME_SIZE_ERROR, "PING of a wrong size")
+            if stream_id:
+                raise Http2Error(frames.PROTOCOL_ERROR, "PING on a stream")
+            if not flags & FLAG_ACK:
+                self._on_ping(data[start:stop])
+            elif self.draining and not self.goaway_sent and data[start:stop] == DRAIN_PING:
+                self.goaway_sent = True
+                self.out.append(frames.goaway(self.last_stream_id, frames.NO_ERROR, b""))
+        elif kind == SETTINGS:
+            self._on_settings(flags, stream_id, data, start, stop)
+        elif kind == frames.CONTINUATION:
+            if not self.block_stream_id:
+                raise Http2Error(frames.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+            self._add_to_block(flags, data[start:stop])
+        elif kind == frames.PRIORITY:
+            if size != 5:
+                raise Http2Error(frames.FRAME_SIZE_ERROR, "PRIORITY of a wrong size")
+            self._count_nuisance()
+        elif kind == frames.PUSH_PROMISE:
+            raise Http2Error(frames.PROTOCOL_ERROR, "clients do not push")
+        elif kind == frames.GOAWAY:
+            if stream_id or size < 8:
+                raise Http2Error(frames.PROTOCOL_ERROR, "malformed GOAWAY")
+        else:
+            self._count_nuisance()
+
+    def _on_headers(self, flags: int, stream_id: int, block: bytes) -> None:
+        if not stream_id & 1:
+            raise Http2Error(frames.PROTOCOL_ERROR, "HEADERS on a stream that no client can open")
+        if flags & (FLAG_PADDED | FLAG_PRIORITY):
+            skip = (1 if flags & FLAG_PADDED else 0) + (5 if flags & FLAG_PRIORITY else 0)
+            padding = block[0] if flags & FLAG_PADDED and block else 0
+            if len(block) < skip + padding:
+                raise Http2Error(frames.PROTOCOL_ERROR, "padding is longer than the frame")
+            block = block[skip : len(block) - padding]
+        self.block_flags = flags
+        if flags & FLAG_END_HEADERS:
+            self._on_block(stream_id, block)
+            return
+        self.fast_lane = False
+        self.block_stream_id = stream_id
+        self.block_parts = [block]
+        self.block_bytes = len(block)
+
+    def _add_to_block(self, flags: int, part: bytes) -> None:
+        self.block_parts.append(part)
+        self.block_bytes += len(part)
+        limits = self.limits
+        if self.block_bytes > limits.header_list_bytes_max or len(self.block_parts) > limits.header_block_frames_max:
+            raise Http2Error(frames.ENHANCE_YOUR_CALM, "header block too large")
+        if flags & FLAG_END_HEADERS:
+            stream_id = self.block_stream_id
+            block = b"".join(self.block_parts)
+            self.block_stream_id = 0
+            self.block_parts = []
+            self.fast_lane = self.decoder is None and not self.draining
+            self._on_block(stream_id, block)
+
+    def _on_block(self, stream_id: int, block: bytes) -> None:
+        server = self.server
+        timeout = b""
+        headers: Headers | None = None
+        if self.decoder is None:
+            headers = server.header_cache.get(block)
+        if headers is None:
+            fields = self._decode(block)
+            headers, timeout = server.router.route(fields, self.secure)
+            if not timeout and self.decoder is None and len(block) <= CACHED_BLOCK_MAX:
+                server.remember(block, headers)
+        end_stream = self.block_flags & FLAG_END_STREAM != 0
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            # Trailers of the client, which gRPC does not use.
+            if not end_stream or stream.recv_closed:
+                raise Http2Error(frames.PROTOCOL_ERROR, "second HEADERS on a stream")
+            stream.on_half_close()
+            return
+        if stream_id <= self.last_stream_id:
+            # Trailers for a call that we ended early.
+            self._count_nuisance()
+            return
+        self.last_stream_id = stream_id
+        self._open_stream(stream_id, headers, timeout, end_stream)
+
+    def _decode(self, block: bytes) -> list[Field]:
+        try:
+            decoder = self.decoder
+            if decoder is None:
+                return decode_stateless(block, self.limits.header_list_bytes_max)
+            fields = [(bytes(name), bytes(value)) for name, value in decoder.decode(block, raw=True)]
+        except (HeaderListTooLargeError, OversizedHeaderListError):
+            raise Http2Error(frames.ENHANCE_YOUR_CALM, "header list too large") from None
+        except (HeaderBlockError, HPACKError) as error:
+            raise Http2Error(frames.COMPRESSION_ERROR, str(error)) from error
+        if decoder.header_table.maxsize == 0:
+            # The client has shrunk its table to nothing and may not grow it again.
+            self.decoder = None
+            self.fast_lane = not self.draining
+        return fields
+
+    def _open_stream(self, stream_id: int, headers: Headers, timeout: bytes, end_stream: bool) -> None:
+        if self.draining and self.goaway_sent:
+            return
+        if len(self.streams) >= self.streams_limit:
+            self._refuse_stream(stream_id)
+            return
+        if headers.is_reset:
+            self._count_nuisance()
+            self.out.append(frames.rst_stream(stream_id, frames.PROTOCOL_ERROR))
+            return
+        if headers.is_http:
+            self.out.append(frames.rst_stream(stream_id, frames.PROTOCOL_ERROR))
+            return
+        call = Call(self, stream_id, headers)
+        if headers.refusal_code:
+            call.recv_closed = end_stream
+            call.fail(headers.refusal_code, headers.refusal_text)
+            return
+        self.streams[stream_id] = call
+        if timeout:
+            seconds = parse_timeout(timeout)
+            assert seconds is not None
+            call.deadline = seconds
+            call.timer_tick = self.server.arm(call, max(seconds, 0.0))
+        method = headers.method
+        assert method is not None
+        if method.factory is not None:
+            method.calls += 1
+            call.counted = True
+            try:
+                call.handler = method.factory(call)
+            except RequestError as error:
+                call.fail(error.code, error.text)
+        if end_stream:
+            call.on_half_close()
+
+    def _on_data(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
+        size = stop - start
+        self._count_received(size)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            if stream_id > self.last_stream_id or not stream_id & 1:
+                raise Http2Error(frames.PROTOCOL_ERROR, "DATA on a stream that is not open")
+            return
+        if stream.recv_closed:
+            self._drop_stream(stream, frames.STREAM_CLOSED)
+            return
+        if flags & FLAG_PADDED:
+            padding = data[start] if size else 1
+            if padding >= size:
+                raise Http2Error(frames.PROTOCOL_ERROR, "padding is longer than the frame")
+            start += 1
+            stop -= padding
+        end_stream = flags & FLAG_END_STREAM
+        stream.recv_used += size
+        if stream.recv_used > STREAM_WINDOW:
+            raise Http2Error(frames.FLOW_CONTROL_ERROR, "stream window exceeded")
+        if end_stream:
+            stream.recv_closed = True
+        elif stream.recv_used > STREAM_WINDOW >> 1:
+            self.out.append(window_update(stream_id, stream.recv_used))
+            stream.recv_used = 0
+        if stop > start:
+            if not stream.closed:
+                stream.on_data(data[start:stop])
+                if self.partial_bytes > self.limits.partial_bytes_max:
+                    raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many unfinished messages")
+        elif not end_stream:
+            self._count_nuisance()
+        if end_stream and not stream.closed:
+            stream.on_half_close()
+
+    def _on_window_update(self, stream_id: int, data: bytes, start: int, size: int) -> None:
+        if size != 4:
+            raise Http2Error(frames.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
+        increment: int = unpack_u32(data, start)[0] & WINDOW_MAX
+        if not increment:
+            raise Http2Error(frames.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        if not stream_id:
+            self.send_window += increment
+            if self.send_window > WINDOW_MAX:
+                raise Http2Error(frames.FLOW_CONTROL_ERROR, "connection window overflows")
+            return
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.on_window_update(increment)
+        elif stream_id > self.last_stream_id or not stream_id & 1:
+            raise Http2Error(frames.PROTOCOL_ERROR, "WINDOW_UPDATE on a stream that is not open")
+
+    def _on_rst_stream(self, stream_id: int, size: int) -> None:
+        if size != 4:
+            raise Http2Error(frames.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
+        if stream_id > self.last_stream_id or not stream_id & 1:
+            raise Http2Error(frames.PROTOCOL_ERROR, "RST_STREAM on a stream that is not open")
+        self._count_nuisance()
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self._remove(stream)
+            stream.on_gone()
+
+    def _on_settings(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
+        if stream_id:
+            raise Http2Error(frames.PROTOCOL_ERROR, "SETTINGS on a stream")
+        if flags & FLAG_ACK:
+            if stop > start:
+                raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with settings")
+            return
+        if (stop - start) % 6:
+            raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
+        self._count_nuisance()
+        for pos in range(start, stop, 6):
+            key = data[pos] << 8 | data[pos + 1]
+            value: int = unpack_u32(data, pos + 2)[0]
+            if key == frames.SETTINGS_INITIAL_WINDOW_SIZE:
+                self._set_initial_window(value)
+            elif key == frames.SETTINGS_MAX_FRAME_SIZE:
+                if not FRAME_SIZE_MAX <= value <= 0xFFFFFF:
+                    raise Http2Error(frames.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE out of range")
+            elif key == frames.SETTINGS_ENABLE_PUSH:
+                if value > 1:
+                    raise Http2Error(frames.PROTOCOL_ERROR, "SETTINGS_ENABLE_PUSH out of range")
+            elif key == frames.SETTINGS_MAX_HEADER_LIST_SIZE:
+                self.peer_header_list_max = value
+        self.out.append(SETTINGS_ACK)
+
+    def _set_initial_window(self, value: int) -> None:
+        if value > WINDOW_MAX:
+            raise Http2Error(frames.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE out of range")
+        # Streams keep what they have used, so their windows move with this one, also below zero.
+        self.peer_initial_window = value
+        self.fast_answer_max = min(value, FRAME_SIZE_MAX)
+        for stream in self.streams.values():
+            if value - stream.send_used > WINDOW_MAX:
+                raise Http2Error(frames.FLOW_CONTROL_ERROR, "stream window overflows")
+
+    def _on_ping(self, payload: bytes) -> None:
+        """Source: grpc-go handlePing."""
+        self.out.append(frames.PING_ACK_HEAD + payload)
+        now = self.last_read_at
+        last = self.last_ping_at
+        self.last_ping_at = now
+        if self.reset_ping_strikes:
+            self.reset_ping_strikes = False
+            self.ping_strikes = 0
+            return
+        limits = self.limits
+        if not self.streams and not limits.ping_without_calls:
+            if now - last < IDLE_PING_INTERVAL_S:
+                self.ping_strikes += 1
+        elif now - last < limits.ping_interval_s_min:
+            self.ping_strikes += 1
+        if self.ping_strikes > PING_STRIKES_MAX:
+            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too_many_pings")
+
+    # Calls of the fast lane that need more than the usual answer.
+
+    def _begin_call(self, stream_id: int, headers: Headers, message: bytes) -> None:
+        """A call whose answer comes later."""
+        if len(self.streams) >= self.streams_limit:
+            self._refuse_stream(stream_id)
+            return
+        call = Call(self, stream_id, headers)
+        call.recv_closed = True
+        call.begun = True
+        call.counted = True
+        self.streams[stream_id] = call
+        method = headers.unary
+        assert method is not None and method.handler is not None
+        method.calls += 1
+        method.messages_in += 1
+        method.bytes_in += len(message)
+        try:
+            method.handler(call, message)
+        except RequestError as error:
+            call.fail(error.code, error.text)
+
+    def _fail_fast(self, stream_id: int, headers: Headers, length: int, error: RequestError) -> None:
+        call = self._counted_call(stream_id, headers, length)
+        call.fail(error.code, error.text)
+
+    def _answer_slowly(self, stream_id: int, headers: Headers, length: int, answer: bytes) -> None:
+        call = self._counted_call(stream_id, headers, length)
+        call.respond(answer)
+
+    def _counted_call(self, stream_id: int, headers: Headers, length: int) -> Call:
+        call = Call(self, stream_id, headers)
+        call.recv_closed = True
+        call.begun = True
+        call.counted = True
+        self.streams[stream_id] = call
+        method = headers.unary
+        assert method is not None
+        method.calls += 1
+        method.messages_in += 1
+        method.bytes_in += length
+        return call
+
+    # Bookkeeping.
+
+    def _refuse_stream(self, stream_id: int) -> None:
+        """Turn a stream away before anything was done for it."""
+        self._count_nuisance()
+        self.out.append(frames.rst_stream(stream_id, frames.REFUSED_STREAM))
+
+    def _count_received(self, size: int) -> None:
+        self.recv_used += size
+        if self.recv_used > CONNECTION_WINDOW >> 1:
+            if self.recv_used > CONNECTION_WINDOW:
+                raise Http2Error(frames.FLOW_CONTROL_ERROR, "connection window exceeded")
+            self.out.append(window_update(0, self.recv_used))
+            self.recv_used = 0
+
+    def _count_nuisance(self) -> None:
+        self.nuisance_left -= 1.0
+        if self.nuisance_left >= 0:
+            return
+        limits = self.limits
+        now = self.last_read_at
+        refill = (now - self.nuisance_at) * limits.nuisance_per_s
+        self.nuisance_at = now
+        self.nuisance_left = min(self.nuisance_left + refill, float(limits.nuisance_burst))
+        if self.nuisance_left < 0:
+            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+    def _remove(self, stream: Stream) -> None:
+        """Take a stream out of all tables, with what waited to be sent on it."""
+        self.waiting.pop(stream.stream_id, None)
+        stream.drop_pending()
+        self.forget(stream)
+
+    def _drop_stream(self, stream: Stream, code: int) -> None:
+        self._remove(stream)
+        self.out.append(frames.rst_stream(stream.stream_id, code))
+        stream.on_gone()
+
+    def _pump_waiting(self) -> None:
+        """Give every stream that waits its turn."""
+        for stream in list(self.waiting.values()):
+            if self.paused or self.send_window <= 0 or len(self.out) > OUT_PIECES_MAX:
+                return
+            if self.waiting.pop(stream.stream_id, None) is not None:
+                stream.pump(PUMP_QUANTUM)
+                if stream.pending_bytes:
+                    # Behind the others.
+                    self.waiting[stream.stream_id] = stream

@@ -1,0 +1,42 @@
+"""What one client may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of a server's connections. Sizes in bytes, times in seconds."""
+
+    message_bytes_max: int = 1536 * 1024 + 512 * 1024
+    """The largest message taken: etcd's max-request-bytes and 512 KiB on top."""
+    streams_max: int = 0xFFFFFFFF
+    """Concurrent streams of a connection as told to clients; 2**32 - 1 tells nothing."""
+    streams_hard_max: int = 200_000
+    """Concurrent streams of a connection that are really served."""
+    header_list_bytes_max: int = 64 * 1024
+    header_block_frames_max: int = 64
+    """HEADERS and CONTINUATION frames of one block."""
+    queue_bytes_max: int = 256 << 20
+    """A connection that leaves more than this unread is closed; a single larger answer is not held against it."""
+    partial_bytes_max: int = 256 << 20
+    """Bytes of messages of a connection that have begun and not ended."""
+    nuisance_burst: int = 4000
+    nuisance_per_s: int = 400
+    """How often a connection may do what costs us and brings nobody anything: resets of calls under way, settings,
+    priorities, empty or unknown frames."""
+
+    ping_interval_s_min: float = 5.0
+    ping_without_calls: bool = False
+    """Keepalive enforcement, as grpc-go's EnforcementPolicy."""
+    keepalive_time_s: float = 7200.0
+    keepalive_timeout_s: float = 20.0
+
+    preface_timeout_s: float = 120.0
+    handshake_timeout_s: float = 60.0
+
+    http_header_bytes_max: int = (1 << 20) + 4096
+    http_header_timeout_s: float = 60.0
+    http_body_bytes_max: int = 16 << 20
+    http_pipeline_max: int = 16

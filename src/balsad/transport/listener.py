@@ -1,0 +1,176 @@
+"""Sockets: the one place of this room that knows asyncio.
+
+    accepted ──(first bytes are an HTTP/2 preface)──> Http2Connection
+        └─────(anything else)──> Http1Connection
+
+Once the protocol is known, the event loop calls the connection directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from balsad.transport.frames import PREFACE
+from balsad.transport.http1_connection import Http1Connection
+from balsad.transport.http2_connection import Http2Connection
+
+if TYPE_CHECKING:
+    from balsad.transport.rpc_server import RpcServer
+    from balsad.transport.tls import ServerTls
+
+WRITE_BUFFER_HIGH: Final = 1 << 20
+WRITE_BUFFER_LOW: Final = 256 << 10
+
+
+class FirstBytes(asyncio.Protocol):
+    """Reads until it is clear which protocol the client speaks."""
+
+    def __init__(self, server: RpcServer, secure: bool) -> None:
+        self.server = server
+        self.secure = secure
+        self.buffered = b""
+        self.transport: Any = None
+        self.timer_tick = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        if self.server.draining:
+            self.transport.abort()
+            return
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH, low=WRITE_BUFFER_LOW)
+        self.server.connections[self] = None
+        self.timer_tick = self.server.arm(self, self.server.limits.preface_timeout_s)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._leave()
+
+    def data_received(self, data: bytes) -> None:
+        data = self.buffered + data
+        is_http2 = data.startswith(PREFACE)
+        if not is_http2 and PREFACE.startswith(data):
+            self.buffered = data
+            return
+        self._leave()
+        transport = self.transport
+        kind = Http2Connection if is_http2 else Http1Connection
+        connection = kind(
+            self.server,
+            transport,
+            secure=self.secure,
+            peer_name=_common_name(transport) if self.secure else "",
+            peer_address=_address(transport),
+        )
+        self.server.connections[connection] = None
+        transport.set_protocol(connection)
+        connection.data_received(data)
+
+    def on_timer(self) -> None:
+        self.timer_tick = 0
+        self.transport.abort()
+
+    def flush(self) -> None:
+        """Nothing is ever queued here."""
+
+    def drain(self) -> None:
+        self.transport.abort()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def _leave(self) -> None:
+        self.server.connections.pop(self, None)
+        if self.timer_tick:
+            self.server.disarm(self, self.timer_tick)
+            self.timer_tick = 0
+
+
+class Listener:
+    """A socket that takes clients."""
+
+    def __init__(self, sockets: asyncio.Server) -> None:
+        self._server = sockets
+
+    @property
+    def addresses(self) -> list[Any]:
+        """What the sockets are bound to, as `getsockname` gives it."""
+        return [sock.getsockname() for sock in self._server.sockets]
+
+    @property
+    def port(self) -> int:
+        """The TCP port, also when the kernel chose it."""
+        port = self.addresses[0][1]
+        assert isinstance(port, int)
+        return port
+
+    def close(self) -> None:
+        """Take no more clients; those that are connected stay."""
+        self._server.close()
+
+
+async def listen_tcp(server: RpcServer, host: str, port: int, tls: ServerTls | None) -> Listener:
+    """Raises OSError as the kernel gives it, as when the port is in use."""
+    loop = asyncio.get_running_loop()
+    _adopt_loop(server, loop)
+    sockets = await loop.create_server(
+        lambda: FirstBytes(server, tls is not None),
+        host,
+        port,
+        backlog=1024,
+        **_tls_arguments(server, tls),
+    )
+    return Listener(sockets)
+
+
+async def listen_unix(server: RpcServer, path: str, tls: ServerTls | None) -> Listener:
+    loop = asyncio.get_running_loop()
+    _adopt_loop(server, loop)
+    sockets = await loop.create_unix_server(
+        lambda: FirstBytes(server, tls is not None), path, backlog=1024, **_tls_arguments(server, tls)
+    )
+    return Listener(sockets)
+
+
+async def drain(server: RpcServer, grace_s: float) -> None:
+    """Let calls under way end, at most `grace_s` seconds, then drop every connection."""
+    loop = asyncio.get_running_loop()
+    server.draining = True
+    for connection in list(server.connections):
+        connection.drain()
+    server.flush()
+    stop = loop.time() + grace_s
+    while server.connections and loop.time() < stop:
+        await asyncio.sleep(0.01)
+    for connection in list(server.connections):
+        connection.abort()
+    while server.connections:
+        await asyncio.sleep(0)
+
+
+def _adopt_loop(server: RpcServer, loop: asyncio.AbstractEventLoop) -> None:
+    if server.scheduler is None:
+        server.scheduler = loop
+
+
+def _tls_arguments(server: RpcServer, tls: ServerTls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    return {"ssl": tls.context(), "ssl_handshake_timeout": server.limits.handshake_timeout_s}
+
+
+def _common_name(transport: asyncio.BaseTransport) -> str:
+    certificate = transport.get_extra_info("peercert") or {}
+    for part in certificate.get("subject", ()):
+        for key, value in part:
+            if key == "commonName":
+                return str(value)
+    return ""
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        host = peer[0]
+        return f"[{host}]:{peer[1]}" if ":" in host else f"{host}:{peer[1]}"
+    return "@" if not peer else str(peer)
+

@@ -1,0 +1,221 @@
+"""The methods a server has, what was counted of each, and how a request's headers lead to one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from balsad.transport.grpc_words import (
+    RESERVED,
+    RESPONSE_BLOCK,
+    content_subtype,
+    decode_binary,
+    parse_timeout,
+    response_block,
+)
+from balsad.transport.header_block import Field
+
+if TYPE_CHECKING:
+    from balsad.transport.call import Call
+
+CODE_OK: Final = 0
+CODE_RESOURCE_EXHAUSTED: Final = 8
+CODE_UNIMPLEMENTED: Final = 12
+CODE_INTERNAL: Final = 13
+
+
+class StreamHandler(Protocol):
+    """The application's end of a stream."""
+
+    def on_message(self, message: bytes) -> None: ...
+
+    def on_half_close(self) -> None:
+        """The client has said all it will say."""
+
+    def on_cancel(self) -> None:
+        """The call is over without the application having ended it; nothing more can be sent."""
+
+
+class Method:
+    """A method and its counters, plain numbers that only grow.
+
+    An answered fast call touches `fast_answered` and the two byte counters
+    alone; the rest follows from them.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        handler: Callable[[Call, bytes], None] | None,
+        fast: Callable[[Headers, bytes], bytes | None] | None,
+        factory: Callable[[Call], StreamHandler] | None,
+    ) -> None:
+        self.path = path
+        service, _, name = path[1:].rpartition("/")
+        self.service = service
+        self.name = name
+        self.handler = handler
+        self.fast = fast
+        self.factory = factory
+        self.fast_answered = 0
+        self.calls = 0
+        self.messages_in = 0
+        self.messages_out = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.ok = 0
+        self.failed: dict[int, int] = {}
+
+    @property
+    def is_stream(self) -> bool:
+        return self.factory is not None
+
+    @property
+    def started(self) -> int:
+        """Calls begun."""
+        return self.calls + self.fast_answered
+
+    @property
+    def received(self) -> int:
+        """Messages that came in."""
+        return self.messages_in + self.fast_answered
+
+    @property
+    def sent(self) -> int:
+        """Messages that went out."""
+        return self.messages_out + self.fast_answered
+
+    @property
+    def handled(self) -> dict[int, int]:
+        """Calls ended, by status code."""
+        ended = dict(self.failed)
+        ok = self.ok + self.fast_answered
+        if ok:
+            ended[CODE_OK] = ok
+        return ended
+
+    def count_failed(self, code: int) -> None:
+        self.failed[code] = self.failed.get(code, 0) + 1
+
+
+class Headers:
+    """The headers of a request, shared by all requests that came with the same header block."""
+
+    def __init__(self, path: str, authority: str, metadata: dict[bytes, bytes], fields: list[Field]) -> None:
+        self.path = path
+        self.authority = authority
+        self.metadata = metadata
+        self.fields = fields
+        self.memo: Any = None
+        self.method: Method | None = None
+        self.unary: Method | None = None
+        self.response_block: bytes = RESPONSE_BLOCK
+        # A refusal that needs no handler; code 0 is none.
+        self.refusal_code = 0
+        self.refusal_text = ""
+        self.is_reset = False
+        self.is_http = False
+
+
+class Router:
+    """From the fields of a request to its `Headers`."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Method] = {}
+        self.services: set[str] = set()
+
+    def add(self, method: Method) -> None:
+        self.methods[method.path] = method
+        self.services.add(method.service)
+
+    def route(self, fields: list[Field], serves_http: bool) -> tuple[Headers, bytes]:
+        """The headers and the raw grpc-timeout (empty: none).
+
+        `serves_http` says whether what is not gRPC goes to the HTTP handler, as
+        it does over TLS; otherwise such a stream is reset.
+        Source: grpc-go decodeHeader, operateHeaders, handleStream.
+        """
+        path = authority = http_method = timeout = encoding = b""
+        subtype: bytes | None = None
+        metadata: dict[bytes, bytes] = {}
+        for name, value in fields:
+            if name == b":path":
+                path = value
+            elif name == b":method":
+                http_method = value
+            elif name == b"content-type":
+                valid = content_subtype(value)
+                if valid is not None:
+                    subtype = valid
+                    metadata.setdefault(name, value)
+            elif name == b"grpc-timeout":
+                timeout = value
+            elif name == b"grpc-encoding":
+                encoding = value
+            elif name == b":authority":
+                authority = value
+                metadata.setdefault(name, value)
+            elif name[:1] == b":" or name in RESERVED:
+                continue
+            elif name.endswith(b"-bin"):
+                decoded = decode_binary(value)
+                if decoded is not None:
+                    metadata.setdefault(name, decoded)
+            else:
+                metadata.setdefault(name, value)
+        headers = Headers(path.decode("utf-8", "replace"), authority.decode("utf-8", "replace"), metadata, fields)
+        if subtype is None:
+            headers.is_http = serves_http
+            headers.is_reset = not serves_http
+        elif http_method != b"POST" or (timeout and parse_timeout(timeout) is None):
+            headers.is_reset = True
+        else:
+            headers.response_block = response_block(subtype)
+            self._resolve(headers, encoding)
+        return headers, timeout
+
+    def _resolve(self, headers: Headers, encoding: bytes) -> None:
+        path = headers.path
+        method = self.methods.get(path if path[:1] == "/" else "/" + path)
+        if method is None:
+            service, slash, name = (path[1:] if path[:1] == "/" else path).rpartition("/")
+            if not slash:
+                headers.refusal_code = CODE_RESOURCE_EXHAUSTED
+                headers.refusal_text = f"malformed method name: {go_quote(path)}"
+            elif service in self.services:
+                headers.refusal_code = CODE_UNIMPLEMENTED
+                headers.refusal_text = f"unknown method {name} for service {service}"
+            else:
+                headers.refusal_code = CODE_UNIMPLEMENTED
+                headers.refusal_text = f"unknown service {service}"
+        elif encoding and encoding != b"identity":
+            headers.refusal_code = CODE_UNIMPLEMENTED
+            name = go_quote(encoding.decode("utf-8", "replace"))
+            headers.refusal_text = f"grpc: Decompressor is not installed for grpc-encoding {name}"
+        else:
+            headers.method = method
+            if method.handler is not None:
+                headers.unary = method
+
+
+def go_quote(text: str) -> str:
+    """`text` as Go's %q writes it."""
+    out = ['"']
+    for char in text:
+        if char in '"\\':
+            out.append("\\" + char)
+        elif char.isprintable():
+            out.append(char)
+        elif char in _GO_ESCAPES:
+            out.append(_GO_ESCAPES[char])
+        elif ord(char) < 0x80:
+            out.append(f"\\x{ord(char):02x}")
+        elif ord(char) < 0x10000:
+            out.append(f"\\u{ord(char):04x}")
+        else:
+            out.append(f"\\U{ord(char):08x}")
+    out.append('"')
+    return "".join(out)
+
+
+_GO_ESCAPES: Final = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}

@@ -1,0 +1,188 @@
+"""The server: its methods, its connections, and the one write per connection and turn of the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from balsad.transport import listener
+from balsad.transport.call import Call
+from balsad.transport.http import HttpRequest, HttpResponder
+from balsad.transport.limits import Limits
+from balsad.transport.methods import Headers, Method, Router, StreamHandler
+from balsad.transport.timers import Timed, Timers
+from balsad.transport.tls import ServerTls
+
+HEADER_CACHE_MAX: Final = 1024
+
+
+class Sink(Protocol):
+    """Where a connection's bytes go: an asyncio transport, or a test's."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Connection(Protocol):
+    """A client, whichever protocol it speaks."""
+
+    def flush(self) -> None: ...
+
+    def drain(self) -> None:
+        """End when what is under way has ended."""
+
+    def abort(self) -> None: ...
+
+
+class Handle(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Scheduler(Protocol):
+    """What is needed of an event loop."""
+
+    def time(self) -> float: ...
+
+    def call_soon(self, callback: Callable[[], None], /) -> Any: ...
+
+    def call_at(self, when: float, callback: Callable[[], None], /) -> Handle: ...
+
+
+def no_http(request: HttpRequest, responder: HttpResponder) -> None:
+    """The HTTP handler of a server that has none."""
+    responder.respond(404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 page not found\n")
+
+
+class RpcServer:
+    """gRPC methods and an HTTP handler, served on any number of listeners."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        scheduler: Scheduler | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.limits = limits if limits is not None else Limits()
+        self.scheduler = scheduler
+        self.wall_clock = wall_clock
+        self.http: Callable[[HttpRequest, HttpResponder], None] = no_http
+        self.router = Router()
+        self.header_cache: dict[bytes, Headers] = {}
+        self.connections: dict[Connection, None] = {}
+        self.draining = False
+        self.timers = Timers()
+        self._dirty: list[Connection] = []
+        self._flush_scheduled = False
+        self._timer: Handle | None = None
+        self._timer_at = 0.0
+
+    def unary(
+        self,
+        path: str,
+        handler: Callable[[Call, bytes], None],
+        fast: Callable[[Headers, bytes], bytes | None] | None = None,
+    ) -> None:
+        """Serve a unary method.
+
+        `fast` is tried first and builds no Call: bytes are the answer, None
+        means that `handler` is called instead. A RequestError raised by either
+        becomes the status.
+        """
+        self.router.add(Method(path, handler, fast, None))
+        self.header_cache.clear()
+
+    def stream(self, path: str, factory: Callable[[Call], StreamHandler]) -> None:
+        """Serve a method that streams in either direction."""
+        self.router.add(Method(path, None, None, factory))
+        self.header_cache.clear()
+
+    @property
+    def methods(self) -> list[Method]:
+        """Every method with its counters."""
+        return list(self.router.methods.values())
+
+    async def listen(self, host: str, port: int, tls: ServerTls | None = None) -> listener.Listener:
+        """Take clients on a TCP port; 0 has the kernel choose. Raises OSError, as when the port is in use."""
+        return await listener.listen_tcp(self, host, port, tls)
+
+    async def listen_unix(self, path: str, tls: ServerTls | None = None) -> listener.Listener:
+        """Take clients on a unix socket."""
+        return await listener.listen_unix(self, path, tls)
+
+    async def drain(self, grace_s: float) -> None:
+        """Have clients go elsewhere: GOAWAY, wait up to `grace_s` seconds for calls under way, close.
+
+        Close the listeners first.
+        """
+        await listener.drain(self, grace_s)
+
+    def flush(self) -> None:
+        """Write what calls queued, once per connection."""
+        dirty = self._dirty
+        while dirty:
+            self._dirty = []
+            for connection in dirty:
+                connection.flush()
+            dirty = self._dirty
+
+    # What connections call.
+
+    def now(self) -> float:
+        assert self.scheduler is not None
+        return self.scheduler.time()
+
+    def add_dirty(self, connection: Connection) -> None:
+        """Flush this connection before the loop sleeps, if nobody does earlier."""
+        self._dirty.append(connection)
+        if not self._flush_scheduled:
+            assert self.scheduler is not None
+            self._flush_scheduled = True
+            self.scheduler.call_soon(self._flush_soon)
+
+    def remember(self, block: bytes, headers: Headers) -> None:
+        """Keep what a header block decodes to."""
+        if headers.method is None:
+            return
+        if len(self.header_cache) >= HEADER_CACHE_MAX:
+            self.header_cache.clear()
+        self.header_cache[block] = headers
+
+    def arm(self, item: Timed, delay_s: float) -> int:
+        """Have `item.on_timer()` called in `delay_s` seconds; gives what `disarm` wants."""
+        now = self.now()
+        tick = self.timers.add(item, now, delay_s)
+        if self._timer is None or now + delay_s < self._timer_at:
+            self._schedule_timer()
+        return tick
+
+    def disarm(self, item: Timed, tick: int) -> None:
+        self.timers.remove(item, tick)
+
+    def _flush_soon(self) -> None:
+        self._flush_scheduled = False
+        self.flush()
+
+    def _schedule_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.timers.next_due()
+        if due is not None:
+            assert self.scheduler is not None
+            self._timer_at = due
+            # A loop may round down; waking early would only have to go to sleep again.
+            self._timer = self.scheduler.call_at(due + 0.001, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.timers.run(self.now())
+        self._schedule_timer()

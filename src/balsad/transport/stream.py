@@ -1,0 +1,161 @@
+"""One HTTP/2 stream: what waits to be sent on it, its two windows, its end.
+
+open ──(client END_STREAM)──> recv_closed
+  │
+  └──(finished by the application)──> closed, still listed while data waits ──> gone
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from balsad.transport.frames import (
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_MAX,
+    NO_ERROR,
+    WINDOW_MAX,
+    Http2Error,
+    pack_frame_head,
+    rst_stream,
+)
+
+if TYPE_CHECKING:
+    from balsad.transport.http2_connection import Http2Connection
+
+WRITABLE_MARK: Final = 64 * 1024
+
+
+class Stream:
+    """What gRPC calls and HTTP exchanges have in common.
+
+    Most streams live for microseconds and use few of the attributes: those
+    have their first values here, not in `__init__`.
+    """
+
+    closed: bool = False
+    """Nothing more can be sent: the application ended it, or it was cancelled."""
+    recv_closed: bool = False
+    recv_used: int = 0
+    """Bytes received and not granted again."""
+    send_used: int = 0
+    """Bytes sent minus what WINDOW_UPDATEs gave back; the window is the peer's initial window minus this."""
+    pending: deque[bytes | memoryview] | None = None
+    pending_bytes: int = 0
+    """Queued behind flow control and a socket that is full."""
+    on_writable: Callable[[], None] | None = None
+    """Called when `pending_bytes` falls below 64 KiB again."""
+    end_frames: bytes | None = None
+    timer_tick: int = 0
+
+    def __init__(self, connection: Http2Connection, stream_id: int) -> None:
+        self.connection = connection
+        self.stream_id = stream_id
+
+    def on_timer(self) -> None:
+        """The deadline has passed."""
+
+    def on_gone(self) -> None:
+        """The peer reset the stream, or the connection is lost."""
+
+    def on_data(self, data: bytes) -> None:
+        """The peer sent this."""
+
+    def on_half_close(self) -> None:
+        """The peer has said all."""
+
+    def queue(self, head: bytes, data: bytes) -> None:
+        """Send `head` and `data` as soon as the windows and the socket allow it."""
+        connection = self.connection
+        if not connection.has_room_for_queue():
+            return
+        pending = self.pending
+        if pending is None:
+            pending = self.pending = deque()
+        size = len(head) + len(data)
+        if head:
+            pending.append(head)
+        if data:
+            pending.append(data if len(data) <= FRAME_SIZE_MAX else memoryview(data))
+        self.pending_bytes += size
+        connection.queued_bytes += size
+        connection.waiting[self.stream_id] = self
+        self.pump(size)
+
+    def end(self, frames: bytes) -> None:
+        """Write `frames`, the end of this stream, after all that waits."""
+        self.closed = True
+        if self.pending_bytes:
+            self.end_frames = frames
+        else:
+            self._write_end(frames)
+        self.connection.mark()
+
+    def pump(self, quantum: int) -> None:
+        """Move up to `quantum` waiting bytes to the connection's output, as the windows allow."""
+        connection = self.connection
+        if connection.paused:
+            return
+        pending = self.pending
+        out = connection.out
+        before = self.pending_bytes
+        while self.pending_bytes and quantum > 0:
+            size = min(
+                self.pending_bytes,
+                FRAME_SIZE_MAX,
+                connection.send_window,
+                connection.peer_initial_window - self.send_used,
+            )
+            if size <= 0:
+                break
+            assert pending is not None
+            out.append(pack_frame_head(size << 8, 0, self.stream_id))
+            connection.send_window -= size
+            connection.queued_bytes -= size
+            self.send_used += size
+            self.pending_bytes -= size
+            quantum -= size
+            while size:
+                chunk = pending[0]
+                if len(chunk) <= size:
+                    size -= len(chunk)
+                    out.append(chunk)
+                    pending.popleft()
+                else:
+                    out.append(chunk[:size])
+                    pending[0] = chunk[size:]
+                    size = 0
+        if self.pending_bytes == before:
+            return
+        connection.reset_ping_strikes = True
+        connection.mark()
+        if not self.pending_bytes:
+            connection.waiting.pop(self.stream_id, None)
+            if self.end_frames is not None:
+                self._write_end(self.end_frames)
+                return
+        if before > WRITABLE_MARK >= self.pending_bytes and self.on_writable is not None and not self.closed:
+            self.on_writable()
+
+    def drop_pending(self) -> None:
+        """Forget what waits to be sent."""
+        self.connection.queued_bytes -= self.pending_bytes
+        self.pending_bytes = 0
+        self.pending = None
+        self.end_frames = None
+
+    def on_window_update(self, increment: int) -> None:
+        """Raises Http2Error when the window would overflow."""
+        self.send_used -= increment
+        if self.connection.peer_initial_window - self.send_used > WINDOW_MAX:
+            raise Http2Error(FLOW_CONTROL_ERROR, "stream window overflows")
+
+    def _write_end(self, frames: bytes) -> None:
+        connection = self.connection
+        connection.out.append(frames)
+        connection.reset_ping_strikes = True
+        if not self.recv_closed:
+            # Our answer is complete, so the client may stop sending.
+            connection.out.append(rst_stream(self.stream_id, NO_ERROR))
+        connection.forget(self)
