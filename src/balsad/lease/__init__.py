@@ -1,0 +1,12 @@
+"""Leases: keys that are deleted unless somebody keeps them alive."""
+
+from balsad.lease.lessor import (
+    TTL_S_MAX,
+    Lease,
+    LeaseBackend,
+    LeaseExpiredError,
+    Lessor,
+    NotPrimaryError,
+)
+
+__all__ = ["TTL_S_MAX", "Lease", "LeaseBackend", "LeaseExpiredError", "Lessor", "NotPrimaryError"]

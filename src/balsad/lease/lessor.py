@@ -1,0 +1,350 @@
+"""Leases: who holds one, which keys hang on it, when it ends.
+
+    grant -> held --------- renew (primary) ---------+
+              |  ^                                   |
+              |  +-----------------------------------+
+              | its time is over (primary only)
+              v
+           expired: no renew until it is revoked -> revoked
+
+Only the primary lessor, the raft leader's, measures time: elsewhere, and from
+demote on, every lease lasts for ever. Who is promoted gives every lease its
+full time again (or what was left at its last checkpoint) and some more, so
+that no lease ends earlier than its holder was promised.
+
+Times are monotonic seconds that the caller passes in as `now`.
+
+Source: etcd server/lease lessor.go.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from math import ceil, inf
+from typing import Final, Protocol
+
+from balsad.errors import LeaseExistError, LeaseNotFoundError, LeaseTTLTooLargeError
+from balsad.lease.expiry_queue import ExpiryQueue
+from balsad.wire import read_uvarint, skip_field, to_int64, varint
+
+LEASE_BUCKET: Final = b"lease"
+
+TTL_S_MAX: Final = 9_000_000_000
+CHECKPOINT_INTERVAL_S: Final = 300
+CHECKPOINTS_AT_ONCE: Final = 1000
+REVOKES_PER_SECOND: Final = 1000
+# An expired lease whose revoke did not come through is offered again after this.
+REVOKE_RETRY_S: Final = 3.0
+
+_ID_MASK: Final = 0xFFFFFFFFFFFFFFFF
+
+
+class NotPrimaryError(Exception):
+    """Only the leader's lessor measures time: ask there."""
+
+
+class LeaseExpiredError(Exception):
+    """The lease is over but not yet revoked: ask again once it is, or once somebody else is the leader."""
+
+
+class LeaseBackend(Protocol):
+    """The part of `storage.Backend` that leases are kept in."""
+
+    def create_bucket(self, bucket: bytes) -> None: ...
+
+    def put(self, bucket: bytes, key: bytes, value: bytes) -> None: ...
+
+    def delete(self, bucket: bytes, key: bytes) -> None: ...
+
+    def scan(self, bucket: bytes, start: bytes, end: bytes | None, limit: int = 0) -> list[tuple[bytes, bytes]]: ...
+
+
+class Lease:
+    """`expiry` is inf where time is not measured. `remaining_ttl_s` is the last checkpoint's, 0 for none."""
+
+    __slots__ = ("expiry", "id", "keys", "remaining_ttl_s", "ttl_s")
+
+    def __init__(self, lease_id: int, ttl_s: int, remaining_ttl_s: int = 0) -> None:
+        self.id = lease_id
+        self.ttl_s = ttl_s
+        self.remaining_ttl_s = remaining_ttl_s
+        self.expiry = inf
+        self.keys: set[bytes] = set()
+
+    def lifetime_s(self) -> int:
+        """How long it lives from its next refresh on."""
+        return self.remaining_ttl_s if self.remaining_ttl_s > 0 else self.ttl_s
+
+    def sorted_keys(self) -> list[bytes]:
+        return sorted(self.keys)
+
+
+def _expiry_order(lease: Lease) -> tuple[float, int]:
+    return lease.expiry, lease.id
+
+
+def lease_key(lease_id: int) -> bytes:
+    """The lease's key in the `lease` bucket."""
+    return (lease_id & _ID_MASK).to_bytes(8, "big")
+
+
+def encode_lease(lease: Lease) -> bytes:
+    """leasepb.Lease."""
+    parts = [b"\x08", varint(lease.id)]
+    if lease.ttl_s:
+        parts += [b"\x10", varint(lease.ttl_s)]
+    if lease.remaining_ttl_s:
+        parts += [b"\x18", varint(lease.remaining_ttl_s)]
+    return b"".join(parts)
+
+
+def decode_lease(data: bytes) -> tuple[int, int, int]:
+    """Id, TTL and remaining TTL of a leasepb.Lease. Raises WireError."""
+    lease_id = ttl_s = remaining_ttl_s = pos = 0
+    while pos < len(data):
+        tag, pos = read_uvarint(data, pos)
+        if tag not in (0x08, 0x10, 0x18):
+            pos = skip_field(data, pos, tag)
+            continue
+        number, pos = read_uvarint(data, pos)
+        if tag == 0x08:
+            lease_id = to_int64(number)
+        elif tag == 0x10:
+            ttl_s = to_int64(number)
+        else:
+            remaining_ttl_s = to_int64(number)
+    return lease_id, ttl_s, remaining_ttl_s
+
+
+class Lessor:
+    """All leases of a member. `min_ttl_s`: shorter ones are lengthened to it."""
+
+    def __init__(
+        self,
+        min_ttl_s: int,
+        backend: LeaseBackend,
+        *,
+        checkpoints: bool = False,
+        persist_checkpoints: bool = False,
+        checkpoint_interval_s: int = CHECKPOINT_INTERVAL_S,
+        revokes_per_second: int = REVOKES_PER_SECOND,
+    ) -> None:
+        self.min_ttl_s = min_ttl_s
+        self.is_primary = False
+        # Which lease a key hangs on. Always the same dict object, the store looks into it.
+        self.lease_by_key: dict[bytes, int] = {}
+        self.persist_checkpoints = persist_checkpoints
+        self._backend = backend
+        self._leases: dict[int, Lease] = {}
+        self._expiries = ExpiryQueue()
+        self._checkpoints = checkpoints
+        self._checkpoint_interval_s = checkpoint_interval_s
+        self._checkpoint_heap: list[tuple[float, int]] = []
+        self._revokes_per_second = revokes_per_second
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def recover(self, backend: LeaseBackend | None = None) -> None:
+        """Take the leases from the `lease` bucket, of another backend if one is given.
+
+        None has keys yet: restoring the store attaches them. Time is measured from promote on.
+        """
+        if backend is not None:
+            self._backend = backend
+        self._backend.create_bucket(LEASE_BUCKET)
+        self._leases.clear()
+        self.lease_by_key.clear()
+        self._expiries.clear()
+        self._checkpoint_heap.clear()
+        self.is_primary = False
+        for _, stored in self._backend.scan(LEASE_BUCKET, b"", None):
+            lease_id, ttl_s, remaining_ttl_s = decode_lease(stored)
+            self._leases[lease_id] = Lease(lease_id, max(ttl_s, self.min_ttl_s), remaining_ttl_s)
+
+    def grant(self, lease_id: int, ttl_s: int, now: float) -> Lease:
+        """Record a lease that lives `ttl_s` seconds from `now`, or `min_ttl_s` if that is longer.
+
+        Raises: LeaseNotFoundError for id 0, LeaseTTLTooLargeError, LeaseExistError.
+        """
+        if lease_id == 0:
+            raise LeaseNotFoundError
+        if ttl_s > TTL_S_MAX:
+            raise LeaseTTLTooLargeError
+        if lease_id in self._leases:
+            raise LeaseExistError
+        # A lease shorter than an election would end while nobody can renew it.
+        lease = Lease(lease_id, max(ttl_s, self.min_ttl_s))
+        self._leases[lease_id] = lease
+        self._persist(lease)
+        if self.is_primary:
+            self._refresh(lease, 0.0, now)
+            self._schedule_checkpoint(lease, now)
+        return lease
+
+    def revoke(self, lease_id: int) -> list[bytes]:
+        """Forget a lease and give its keys in order: the caller deletes them, in this order and in one write txn.
+
+        Both are in one backend batch as long as nothing commits in between. Raises: LeaseNotFoundError.
+        """
+        lease = self._leases.pop(lease_id, None)
+        if lease is None:
+            raise LeaseNotFoundError
+        self._backend.delete(LEASE_BUCKET, lease_key(lease_id))
+        self._expiries.remove(lease_id)
+        for key in lease.keys:
+            del self.lease_by_key[key]
+        return lease.sorted_keys()
+
+    def renew(self, lease_id: int, now: float) -> int:
+        """Let a lease live its whole time from `now`; gives that time, its TTL in seconds.
+
+        If `wants_clear(lease_id)`, a checkpoint of 0 is to be applied first, lest it live only
+        what was left at the last one.
+
+        Raises: NotPrimaryError, LeaseNotFoundError, LeaseExpiredError.
+        """
+        if not self.is_primary:
+            raise NotPrimaryError
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            raise LeaseNotFoundError
+        if lease.expiry <= now:
+            raise LeaseExpiredError
+        self._refresh(lease, 0.0, now)
+        return lease.ttl_s
+
+    def wants_clear(self, lease_id: int) -> bool:
+        """Whether a renew has to clear the lease's checkpointed remaining TTL first."""
+        lease = self._leases.get(lease_id)
+        return self._checkpoints and lease is not None and lease.remaining_ttl_s > 0
+
+    def lookup(self, lease_id: int) -> Lease | None:
+        return self._leases.get(lease_id)
+
+    def exists(self, lease_id: int) -> bool:
+        return lease_id in self._leases
+
+    def leases(self) -> list[Lease]:
+        """All leases, the first to end first."""
+        return sorted(self._leases.values(), key=_expiry_order)
+
+    def remaining(self, lease_id: int, now: float) -> float:
+        """Seconds a lease has left, below 0 when it is over, inf where time is not measured.
+
+        Raises: LeaseNotFoundError.
+        """
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            raise LeaseNotFoundError
+        return lease.expiry - now
+
+    def attach(self, lease_id: int, key: bytes) -> None:
+        """Hang a key on a lease. It hangs on no other: detach it before. Raises: LeaseNotFoundError."""
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            raise LeaseNotFoundError
+        lease.keys.add(key)
+        self.lease_by_key[key] = lease_id
+
+    def detach(self, lease_id: int, key: bytes) -> None:
+        """Take a key off a lease; neither needs to be there."""
+        lease = self._leases.get(lease_id)
+        if lease is not None:
+            lease.keys.discard(key)
+            self.lease_by_key.pop(key, None)
+
+    def lease_of(self, key: bytes) -> int:
+        """The lease a key hangs on, 0 for none."""
+        return self.lease_by_key.get(key, 0)
+
+    def promote(self, extend_s: float, now: float) -> None:
+        """Become the primary: every lease lives its time from `now`, and `extend_s` longer."""
+        self.is_primary = True
+        for lease in self._leases.values():
+            self._refresh(lease, extend_s, now)
+            self._schedule_checkpoint(lease, now)
+        if len(self._leases) >= self._revokes_per_second:
+            self._spread(extend_s, now)
+
+    def demote(self) -> None:
+        """No longer be the primary: no lease ends here."""
+        self.is_primary = False
+        for lease in self._leases.values():
+            lease.expiry = inf
+        self._expiries.clear()
+        self._checkpoint_heap.clear()
+
+    def expired(self, now: float, limit: int = REVOKES_PER_SECOND // 2) -> list[int]:
+        """Leases that are over and to be revoked, the primary's only. One not revoked by then comes again in 3 s."""
+        found: list[int] = []
+        while len(found) < limit:
+            lease_id = self._expiries.first(now)
+            if lease_id is None:
+                break
+            self._expiries.set(lease_id, now + REVOKE_RETRY_S)
+            found.append(lease_id)
+        return found
+
+    def next_expiry(self) -> float | None:
+        """A time before which `expired` gives nothing; None when there is nothing to wait for."""
+        return self._expiries.next_deadline()
+
+    def checkpoint(self, lease_id: int, remaining_ttl_s: int, now: float) -> None:
+        """Note what a lease has left, for the next promote to count from; an unknown lease is no error."""
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return
+        lease.remaining_ttl_s = remaining_ttl_s
+        if self.persist_checkpoints:
+            self._persist(lease)
+        if self.is_primary:
+            self._schedule_checkpoint(lease, now)
+
+    def due_checkpoints(self, now: float, limit: int = CHECKPOINTS_AT_ONCE) -> list[tuple[int, int]]:
+        """(lease id, remaining TTL) of leases whose time left is to be put on record now."""
+        found: list[tuple[int, int]] = []
+        heap = self._checkpoint_heap
+        while heap and heap[0][0] <= now and len(found) < limit:
+            lease_id = heappop(heap)[1]
+            lease = self._leases.get(lease_id)
+            if lease is None or lease.expiry <= now:
+                continue
+            remaining_ttl_s = ceil(lease.expiry - now)
+            if remaining_ttl_s < lease.ttl_s:
+                found.append((lease_id, remaining_ttl_s))
+        return found
+
+    def _refresh(self, lease: Lease, extend_s: float, now: float) -> None:
+        lease.expiry = now + extend_s + lease.lifetime_s()
+        self._expiries.set(lease.id, lease.expiry)
+
+    def _persist(self, lease: Lease) -> None:
+        self._backend.put(LEASE_BUCKET, lease_key(lease.id), encode_lease(lease))
+
+    def _schedule_checkpoint(self, lease: Lease, now: float) -> None:
+        if self._checkpoints and lease.lifetime_s() > self._checkpoint_interval_s:
+            heappush(self._checkpoint_heap, (now + self._checkpoint_interval_s, lease.id))
+
+    def _spread(self, extend_s: float, now: float) -> None:
+        """Keep many leases that were renewed at once from ending at once, faster than they can be revoked."""
+        per_second = 3 * self._revokes_per_second // 4
+        leases = self.leases()
+        base = leases[0].expiry - now
+        window_end = base + 1.0
+        count = 0
+        for lease in leases:
+            remaining = lease.expiry - now
+            if remaining > window_end:
+                base = remaining
+                window_end = base + 1.0
+                count = 1
+                continue
+            count += 1
+            if count <= per_second:
+                continue
+            # Leases ahead of the window's start are delayed only by what they lack of it.
+            delay = count / per_second - (remaining - base)
+            window_end = base + delay
+            self._refresh(lease, delay + extend_s, now)
+            self._schedule_checkpoint(lease, now)

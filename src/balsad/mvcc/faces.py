@@ -1,0 +1,61 @@
+"""What the store needs of its neighbours."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class StoreBackend(Protocol):
+    """The part of `storage.Backend` that the store uses."""
+
+    def create_bucket(self, bucket: bytes) -> None: ...
+
+    def put(self, bucket: bytes, key: bytes, value: bytes) -> None: ...
+
+    def delete(self, bucket: bytes, key: bytes) -> None: ...
+
+    def pending_of(self, bucket: bytes) -> dict[bytes, bytes | None]:
+        """The bucket's uncommitted changes, always the same dict: the put path writes into it without a call."""
+
+    def get(self, bucket: bytes, key: bytes) -> bytes | None: ...
+
+    def scan(self, bucket: bytes, start: bytes, end: bytes | None, limit: int = 0) -> list[tuple[bytes, bytes]]: ...
+
+
+class LeaseAttacher(Protocol):
+    """Who knows which key hangs on which lease."""
+
+    lease_by_key: dict[bytes, int]
+    """Always the same dict object: the put path looks into it without a call."""
+
+    def attach(self, lease: int, key: bytes) -> None:
+        """Raises LeaseNotFoundError."""
+
+    def detach(self, lease: int, key: bytes) -> None:
+        """A lease that is gone is no error."""
+
+    def exists(self, lease: int) -> bool: ...
+
+    def __len__(self) -> int:
+        """How many leases there are."""
+
+
+class NoLeases:
+    """For a store whose keys hang on no lease, such as an operator's tool opens."""
+
+    __slots__ = ("lease_by_key",)
+
+    def __init__(self) -> None:
+        self.lease_by_key: dict[bytes, int] = {}
+
+    def attach(self, lease: int, key: bytes) -> None:
+        pass
+
+    def detach(self, lease: int, key: bytes) -> None:
+        pass
+
+    def exists(self, lease: int) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return 0

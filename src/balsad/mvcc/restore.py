@@ -1,0 +1,112 @@
+"""Building a store's index from its file.
+
+Of a value no more is read than needed: the key always; create_revision and
+version only where a key is first met; the lease only if there are leases.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from balsad.mvcc.key_value import create_and_version, key_of, lease_of
+from balsad.mvcc.revision import (
+    FINISHED_COMPACT_KEY,
+    KEY_BUCKET,
+    META_BUCKET,
+    SCHEDULED_COMPACT_KEY,
+    TOMBSTONE_KEY_SIZE,
+    revision_key,
+    unpack_revision,
+)
+
+if TYPE_CHECKING:
+    from balsad.mvcc.store import Store
+
+ROWS_AT_ONCE: Final = 10_000
+
+
+def restore(store: Store) -> None:
+    """Replace what a store knows by what its backend holds.
+
+    Source: etcd server/mvcc kvstore.go restore.
+    """
+    backend = store.backend
+    backend.create_bucket(KEY_BUCKET)
+    backend.create_bucket(META_BUCKET)
+    store.rows = backend.pending_of(KEY_BUCKET)
+    store.index.clear()
+    store.cache.clear()
+    store.hashes.clear()
+    store.compactions.clear()
+    finished = _stored_revision(store, FINISHED_COMPACT_KEY)
+    scheduled = _stored_revision(store, SCHEDULED_COMPACT_KEY)
+    store.compact_revision = finished if finished else -1
+
+    newest = _index_rows(store)
+    # A compaction at a tombstone may have left no row as late as the revisions that were given out.
+    store.current_revision = store.head = max(newest, store.compact_revision, scheduled)
+    if scheduled > store.compact_revision:
+        store.begin_compaction(scheduled, with_hash=False)
+
+
+def _stored_revision(store: Store, name: bytes) -> int:
+    """A revision from the `meta` bucket, 0 when it is not there."""
+    stored = store.backend.get(META_BUCKET, name)
+    if not stored:
+        return 0
+    main: int = unpack_revision(stored)[0]
+    return main
+
+
+def _index_rows(store: Store) -> int:
+    """Fill the index from the `key` bucket and hang keys on their leases; gives the newest main revision."""
+    backend = store.backend
+    index = store.index
+    live = index.live
+    history = index.history
+    has_leases = len(store.leases) > 0
+    lease_by_key: dict[bytes, int] = {}
+    main = 1
+    start = revision_key(1, 0)
+    while True:
+        rows = backend.scan(KEY_BUCKET, start, None, ROWS_AT_ONCE)
+        for row_key, kv in rows:
+            main, sub = unpack_revision(row_key)
+            key = key_of(kv)
+            previous = live.get(key)
+            if len(row_key) == TOMBSTONE_KEY_SIZE:
+                if previous is not None:
+                    del live[key]
+                    index.supersede(key, previous)
+                elif key in history:
+                    continue  # two tombstones in a row: the second changes nothing
+                index.supersede(key, (main, sub, 0, 0))
+                index.dead.add(key)
+                if has_leases:
+                    lease_by_key.pop(key, None)
+                continue
+            if previous is None:
+                create, version = create_and_version(kv)
+                live[key] = (main, sub, create, version)
+            else:
+                older = history.get(key)
+                if older is None:
+                    history[key] = [previous]
+                else:
+                    older.append(previous)
+                live[key] = (main, sub, previous[2], previous[3] + 1)
+            if has_leases:
+                lease = lease_of(kv)
+                if lease:
+                    lease_by_key[key] = lease
+                else:
+                    lease_by_key.pop(key, None)
+        if len(rows) < ROWS_AT_ONCE:
+            break
+        start = rows[-1][0] + b"\0"
+    index.restored()
+    leases = store.leases
+    for key, lease in lease_by_key.items():
+        if leases.exists(lease):
+            leases.attach(lease, key)
+    return main

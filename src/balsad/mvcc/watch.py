@@ -1,0 +1,366 @@
+"""Who is told of which change, and what becomes of those who cannot keep up.
+
+                 watch(start in the past)
+                          |
+                          v       caught up
+    watch(now or later)  UNSYNCED ----------> SYNCED --- told by every write as it ends
+             |            ^   |                 |  ^
+             |            |   | its sink        |  |  its sink is full
+             |   the held |   | is full         v  |  (or its stream is blocked already: UNSYNCED)
+             |   batch    |   +-------------> VICTIM
+             |   went out +----------------------+
+             +--------------------------------> SYNCED
+
+A sink that says "full" blocks its stream. The one batch it refused is held with
+the stream; every other watcher of a blocked stream keeps nothing but the
+revision to resume from, and is read for again from the file. So a client that
+does not read costs one batch however much it watches.
+
+Source: etcd server/mvcc watchable_store.go, watcher.go and watcher_group.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from balsad.errors import CompactedError, RequestError
+from balsad.mvcc.catch_up import CatchUp
+from balsad.mvcc.event import Event, WatchBatch
+from balsad.mvcc.watcher_group import GONE, SYNCED, UNSYNCED, VICTIM, Watcher, WatcherGroup
+
+if TYPE_CHECKING:
+    from balsad.mvcc.store import Store
+
+AUTO_WATCH_ID: Final = 0
+PROGRESS_ID: Final = -1
+
+WATCHERS_PER_PASS: Final = 512
+
+Sink = Callable[[int, WatchBatch], bool]
+
+
+class DuplicateWatchIdError(RequestError):
+    message = "mvcc: duplicate watch ID provided on the WatchStream"
+
+
+class EmptyWatchRangeError(RequestError):
+    message = "mvcc: watcher range is empty"
+
+
+class WatchHub:
+    """All watchers of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.synced = WatcherGroup()
+        self.stream_count = 0
+        self.watcher_count = 0
+        self.event_count = 0
+        # In the order in which they are served; a pass moves those it served to the end.
+        self._behind: dict[WatchStream, None] = {}
+        self._blocked: dict[WatchStream, None] = {}
+        self._catch_up = CatchUp(store)
+
+    @property
+    def slow_count(self) -> int:
+        """Watchers that are not synced."""
+        return self.watcher_count - self.synced.size
+
+    @property
+    def wants_sync(self) -> bool:
+        """Whether sync_step has something to do."""
+        return bool(self._behind)
+
+    @property
+    def wants_retry(self) -> bool:
+        """Whether retry_victims has something to do."""
+        return bool(self._blocked)
+
+    def open(self, sink: Sink) -> WatchStream:
+        """A stream whose watchers share one sink.
+
+        The sink is called with (watch_id, batch) and answers whether it took the batch. It
+        must not call back into the hub.
+        """
+        self.stream_count += 1
+        return WatchStream(self, sink)
+
+    def notify(self, events: list[Event], revision: int) -> None:
+        """Tell the synced watchers of a write that just ended: all its events, in order."""
+        if len(events) == 1:
+            event = events[0]
+            shared: WatchBatch | None = None
+            for watcher in self.synced.watching(event.key):
+                if revision < watcher.min_revision or (watcher.no_delete if event.is_delete else watcher.no_put):
+                    continue
+                if shared is None:
+                    shared = WatchBatch(revision, events)
+                self._tell(watcher, shared, revision)
+            return
+        batches: dict[Watcher, WatchBatch] = {}
+        for event in events:
+            for watcher in self.synced.watching(event.key):
+                if revision < watcher.min_revision or (watcher.no_delete if event.is_delete else watcher.no_put):
+                    continue
+                batch = batches.get(watcher)
+                if batch is None:
+                    batch = batches[watcher] = WatchBatch(revision, [])
+                batch.events.append(event)
+        for watcher, batch in batches.items():
+            self._tell(watcher, batch, revision)
+
+    def sync_step(self) -> bool:
+        """Let watchers that are behind catch up a bounded piece; True when more could be done at once."""
+        chosen = self._choose()
+        if chosen:
+            store = self._store
+            ready: list[Watcher] = []
+            for watcher in chosen:
+                if watcher.stream.held is not None:
+                    continue
+                if watcher.min_revision < store.compact_revision:
+                    self._end_compacted(watcher, store.compact_revision)
+                elif watcher.min_revision > store.current_revision:
+                    self._make_synced(watcher)
+                else:
+                    ready.append(watcher)
+            self._catch_up.run(self, ready)
+        return bool(self._behind)
+
+    def retry_victims(self) -> bool:
+        """Offer every blocked stream the batch it refused; True when one took it."""
+        moved = False
+        for stream in list(self._blocked):
+            moved = self.retry(stream) or moved
+        return moved
+
+    def retry(self, stream: WatchStream) -> bool:
+        held = stream.held
+        if held is None:
+            return False
+        watcher, batch = held
+        if not stream.sink(watcher.id, batch):
+            return False
+        self.event_count += len(batch.events)
+        self._unblock(stream)
+        if batch.compact_revision:
+            watcher.state = GONE
+            self.watcher_count -= 1
+            del stream.watchers[watcher.id]
+        elif watcher.min_revision > self._store.current_revision:
+            self._make_synced(watcher)
+        else:
+            self._make_unsynced(watcher)
+        return True
+
+    def restart(self) -> None:
+        """Before the store's content is replaced by a later one: all catch up from what they were told."""
+        told = self._store.current_revision + 1
+        for watcher in self.synced.all():
+            watcher.min_revision = max(watcher.min_revision, told)
+            self.synced.remove(watcher)
+            self._make_unsynced(watcher)
+
+    def add(self, watcher: Watcher) -> None:
+        self.watcher_count += 1
+        current = self._store.current_revision
+        if watcher.start_revision == 0 or watcher.start_revision > current:
+            watcher.min_revision = max(watcher.start_revision, current + 1)
+            self._make_synced(watcher)
+        else:
+            self._make_unsynced(watcher)
+
+    def drop(self, watcher: Watcher) -> None:
+        """Take a watcher out of wherever it is."""
+        stream = watcher.stream
+        if watcher.state == SYNCED:
+            self.synced.remove(watcher)
+        elif watcher.state == UNSYNCED:
+            self._leave_unsynced(watcher)
+        elif watcher.state == VICTIM:
+            self._unblock(stream)
+        else:
+            return
+        watcher.state = GONE
+        self.watcher_count -= 1
+
+    def caught_up(self, watcher: Watcher, events: list[Event], min_revision: int) -> bool:
+        """Tell an unsynced watcher what it missed before `min_revision`; False when its sink is full."""
+        current = self._store.current_revision
+        watcher.min_revision = min_revision
+        if events:
+            batch = WatchBatch(current, events)
+            if not watcher.stream.sink(watcher.id, batch):
+                self._leave_unsynced(watcher)
+                self._hold(watcher, batch)
+                return False
+            self.event_count += len(events)
+        if min_revision > current:
+            self._make_synced(watcher)
+        return True
+
+    def _tell(self, watcher: Watcher, batch: WatchBatch, revision: int) -> None:
+        stream = watcher.stream
+        if stream.held is not None:
+            watcher.min_revision = revision
+            self.synced.remove(watcher)
+            self._make_unsynced(watcher)
+            return
+        watcher.min_revision = revision + 1
+        if stream.sink(watcher.id, batch):
+            self.event_count += len(batch.events)
+        else:
+            self.synced.remove(watcher)
+            self._hold(watcher, batch)
+
+    def _end_compacted(self, watcher: Watcher, compact_revision: int) -> None:
+        stream = watcher.stream
+        batch = WatchBatch(0, [], compact_revision)
+        if stream.sink(watcher.id, batch):
+            stream.forget(watcher)
+        else:
+            self._leave_unsynced(watcher)
+            self._hold(watcher, batch)
+
+    def _hold(self, watcher: Watcher, batch: WatchBatch) -> None:
+        stream = watcher.stream
+        watcher.state = VICTIM
+        stream.held = (watcher, batch)
+        self._blocked[stream] = None
+        self._behind.pop(stream, None)
+
+    def _unblock(self, stream: WatchStream) -> None:
+        stream.held = None
+        del self._blocked[stream]
+        if stream.unsynced:
+            self._behind[stream] = None
+
+    def _make_synced(self, watcher: Watcher) -> None:
+        if watcher in watcher.stream.unsynced:
+            self._leave_unsynced(watcher)
+        watcher.state = SYNCED
+        self.synced.add(watcher)
+
+    def _make_unsynced(self, watcher: Watcher) -> None:
+        stream = watcher.stream
+        watcher.state = UNSYNCED
+        stream.unsynced[watcher] = None
+        if stream.held is None:
+            self._behind[stream] = None
+
+    def _leave_unsynced(self, watcher: Watcher) -> None:
+        stream = watcher.stream
+        del stream.unsynced[watcher]
+        if not stream.unsynced:
+            self._behind.pop(stream, None)
+
+    def _choose(self) -> list[Watcher]:
+        """Watchers for one pass; they and their streams go to the end of the line."""
+        chosen: list[Watcher] = []
+        for stream in list(self._behind):
+            for watcher in stream.unsynced:
+                chosen.append(watcher)
+                if len(chosen) == WATCHERS_PER_PASS:
+                    break
+            del self._behind[stream]
+            self._behind[stream] = None
+            if len(chosen) == WATCHERS_PER_PASS:
+                break
+        for watcher in chosen:
+            unsynced = watcher.stream.unsynced
+            del unsynced[watcher]
+            unsynced[watcher] = None
+        return chosen
+
+
+class WatchStream:
+    """The watchers of one client stream."""
+
+    __slots__ = ("_closed", "_hub", "_next_id", "held", "sink", "unsynced", "watchers")
+
+    def __init__(self, hub: WatchHub, sink: Sink) -> None:
+        self._hub = hub
+        self._next_id = 0
+        self._closed = False
+        self.sink = sink
+        self.watchers: dict[int, Watcher] = {}
+        self.unsynced: dict[Watcher, None] = {}
+        # The batch that the sink refused, and for whom. While there is one the stream is blocked.
+        self.held: tuple[Watcher, WatchBatch] | None = None
+
+    def watch(
+        self,
+        key: bytes,
+        end: bytes,
+        start_revision: int,
+        watch_id: int = AUTO_WATCH_ID,
+        no_put: bool = False,
+        no_delete: bool = False,
+    ) -> int:
+        """Begin to watch and give the watch id. Nothing reaches the sink before this returns.
+
+        `end` is as on the wire: b"" the key alone, b"\\0" no end. start_revision 0 is from now on.
+
+        Raises: EmptyWatchRangeError, DuplicateWatchIdError; CompactedError for a negative start.
+        """
+        if start_revision < 0:
+            raise CompactedError
+        if end not in (b"", b"\0") and key >= end:
+            raise EmptyWatchRangeError
+        if watch_id == AUTO_WATCH_ID:
+            while self._next_id in self.watchers:
+                self._next_id += 1
+            watch_id = self._next_id
+            self._next_id += 1
+        elif watch_id in self.watchers:
+            raise DuplicateWatchIdError
+        watcher = Watcher(self, watch_id, key, end, start_revision, no_put, no_delete)
+        self.watchers[watch_id] = watcher
+        self._hub.add(watcher)
+        return watch_id
+
+    def cancel(self, watch_id: int) -> bool:
+        """Stop a watch; False when there is none with this id."""
+        watcher = self.watchers.get(watch_id)
+        if watcher is None:
+            return False
+        self.forget(watcher)
+        return True
+
+    def request_progress(self, watch_id: int) -> bool:
+        """Send the watch a progress notification if it is synced."""
+        watcher = self.watchers.get(watch_id)
+        if watcher is None or not self._is_told(watcher):
+            return False
+        return self.sink(watch_id, WatchBatch(self._hub._store.current_revision, []))
+
+    def progress_if_synced(self) -> bool:
+        """Send one progress notification with id -1 if all watches of the stream are synced; whether they are.
+
+        A stream without watches gets none.
+        """
+        for watcher in self.watchers.values():
+            if not self._is_told(watcher):
+                return False
+        if self.watchers:
+            self.sink(PROGRESS_ID, WatchBatch(self._hub._store.current_revision, []))
+        return True
+
+    def resume(self) -> bool:
+        """The sink has room again: offer what it refused, without waiting for retry_victims."""
+        return self._hub.retry(self)
+
+    def close(self) -> None:
+        for watcher in list(self.watchers.values()):
+            self.forget(watcher)
+        if not self._closed:
+            self._closed = True
+            self._hub.stream_count -= 1
+
+    def forget(self, watcher: Watcher) -> None:
+        del self.watchers[watcher.id]
+        self._hub.drop(watcher)
+
+    def _is_told(self, watcher: Watcher) -> bool:
+        return watcher.state == SYNCED and self._hub._store.current_revision >= watcher.start_revision

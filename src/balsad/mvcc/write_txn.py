@@ -1,0 +1,113 @@
+"""Several writes that become one revision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from balsad.mvcc.event import Event, delete_event, put_event
+from balsad.mvcc.key_value import key_field, lease_of
+from balsad.mvcc.revision import KeyMeta, revision_key, tombstone_key
+from balsad.wire import key_value
+
+if TYPE_CHECKING:
+    from balsad.mvcc.store import RangeResult, Store
+
+
+class WriteTxn:
+    """Reads in it see its own writes; nobody else does until `end`.
+
+    It writes straight into the index: other readers stay at the current revision,
+    to which the index still answers. There is no way back: whoever writes has checked.
+    """
+
+    __slots__ = ("_changes", "_ended", "_main", "_store")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._main = store.current_revision + 1
+        # (is a delete, key, stored bytes), in order: the place is the sub revision.
+        self._changes: list[tuple[bool, bytes, bytes]] = []
+        self._ended = False
+
+    @property
+    def revision(self) -> int:
+        """What a reader inside sees: one more than before once something was written."""
+        return self._main if self._changes else self._main - 1
+
+    @property
+    def change_count(self) -> int:
+        return len(self._changes)
+
+    def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
+        """Write a key; gives the revision it will have. The lease, if any, exists."""
+        assert not self._ended
+        store = self._store
+        sub = len(self._changes)
+        meta = store.index.put(key, self._main, sub)
+        kv = key_value(key, create_revision=meta[2], mod_revision=meta[0], version=meta[3], value=value, lease=lease)
+        store.rows[revision_key(self._main, sub)] = kv
+        store.cache.put(key, kv)
+        store.head = self._main
+        self._changes.append((False, key, kv))
+        store.move_lease(key, lease)
+        return self._main
+
+    def delete_range(self, key: bytes, end: bytes = b"") -> int:
+        """Delete the keys of a range; gives how many there were."""
+        assert not self._ended
+        store = self._store
+        keys = store.index.keys(key, end, 0)
+        for gone in keys:
+            sub = len(self._changes)
+            tombstone = key_field(gone)
+            store.index.tombstone(gone, self._main, sub)
+            store.rows[tombstone_key(self._main, sub)] = tombstone
+            store.cache.drop(gone)
+            store.head = self._main
+            self._changes.append((True, gone, tombstone))
+            store.move_lease(gone, 0)
+        return len(keys)
+
+    def range(
+        self,
+        key: bytes,
+        end: bytes = b"",
+        *,
+        revision: int = 0,
+        limit: int = 0,
+        count_only: bool = False,
+        keys_only: bool = False,
+    ) -> RangeResult:
+        """As Store.range, with this txn's own writes. Raises: CompactedError, FutureRevError."""
+        return self._store.range_from(self.revision, key, end, revision, limit, count_only, keys_only)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._store.newest(key)
+
+    def meta(self, key: bytes) -> KeyMeta | None:
+        return self._store.index.live.get(key)
+
+    def lease_of(self, key: bytes) -> int:
+        """The lease id in the key's KeyValue, 0 when there is none or no such key."""
+        kv = self._store.newest(key)
+        return 0 if kv is None else lease_of(kv)
+
+    def end(self) -> int:
+        """Make the writes a revision and tell the watchers; gives the current revision.
+
+        A txn that changed nothing makes no revision.
+        """
+        assert not self._ended
+        self._ended = True
+        store = self._store
+        changes = self._changes
+        if not changes:
+            return store.current_revision
+        main = self._main
+        store.current_revision = main
+        if store.watchers.synced.size:
+            events: list[Event] = [
+                delete_event(key, kv, main) if is_delete else put_event(key, kv, main) for is_delete, key, kv in changes
+            ]
+            store.watchers.notify(events, main)
+        return main
