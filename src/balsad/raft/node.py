@@ -230,9 +230,9 @@ class RawNode:
         snapshot = unstable.next_snapshot()
         messages = raft.messages
         after_append = raft.messages_after_append
+        # Both lists go out with this Ready.
         raft.messages = []
-        if after_append:
-            raft.messages_after_append = []
+        raft.messages_after_append = []
 
         soft_state: SoftState | None = None
         if raft.lead != self._lead or raft.role != self._role:
