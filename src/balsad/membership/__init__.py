@@ -45,7 +45,6 @@ from balsad.membership.reconfig import (
     check_promote,
     check_remove,
 )
-from balsad.membership.urls import parse_initial_cluster, parse_urls
 from balsad.membership.versions import (
     MIN_CLUSTER_VERSION,
     IncompatibleVersionError,
@@ -112,7 +111,5 @@ __all__ = [
     "next_cluster_version",
     "parse_cluster_version",
     "parse_id",
-    "parse_initial_cluster",
-    "parse_urls",
     "peer_text",
 ]

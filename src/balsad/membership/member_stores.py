@@ -26,13 +26,7 @@ from balsad.membership import member as members_json
 from balsad.membership.ids import format_id, parse_id
 from balsad.membership.member import Attributes, Member, MemberFormatError
 from balsad.membership.versions import Version
-
-MEMBERS_BUCKET: Final = b"members"
-REMOVED_BUCKET: Final = b"members_removed"
-CLUSTER_BUCKET: Final = b"cluster"
-CLUSTER_VERSION_KEY: Final = b"clusterVersion"
-DOWNGRADE_KEY: Final = b"downgrade"
-_REMOVED: Final = b"removed"
+from balsad.storage import schema
 
 MEMBERS_PATH: Final = "/0/members"
 REMOVED_MEMBERS_PATH: Final = "/0/removed_members"
@@ -111,19 +105,21 @@ class BucketMembers:
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
-        for name in (MEMBERS_BUCKET, REMOVED_BUCKET, CLUSTER_BUCKET):
+        for name in (schema.MEMBERS, schema.MEMBERS_REMOVED, schema.CLUSTER):
             buckets.create_bucket(name)
 
     def load(self) -> tuple[dict[int, Member], set[int]]:
         """The members by id and the ids of the removed. Raises MemberFormatError."""
         members: dict[int, Member] = {}
-        for key, value in self._buckets.scan(MEMBERS_BUCKET, b"", None):
-            member_id = _bucket_id(MEMBERS_BUCKET, key)
+        for key, value in self._buckets.scan(schema.MEMBERS, b"", None):
+            member_id = _bucket_id(schema.MEMBERS, key)
             try:
                 members[member_id] = members_json.decode_member(value)
             except MemberFormatError as error:
                 raise MemberFormatError(f"bucket members, key {key!r}: {error}") from error
-        removed = {_bucket_id(REMOVED_BUCKET, key) for key, _ in self._buckets.scan(REMOVED_BUCKET, b"", None)}
+        removed = {
+            _bucket_id(schema.MEMBERS_REMOVED, key) for key, _ in self._buckets.scan(schema.MEMBERS_REMOVED, b"", None)
+        }
         return members, removed
 
     def save(self, member: Member) -> None:
@@ -132,29 +128,29 @@ class BucketMembers:
         etcd 3.5.0 and 3.5.1 leave the value of a known member as it is, so that
         names and client URLs are missing in their files; later ones write it.
         """
-        self._buckets.put(MEMBERS_BUCKET, format_id(member.id).encode(), members_json.encode_member(member))
+        self._buckets.put(schema.MEMBERS, format_id(member.id).encode(), members_json.encode_member(member))
 
     def remove(self, member_id: int) -> None:
         key = format_id(member_id).encode()
-        self._buckets.put(REMOVED_BUCKET, key, _REMOVED)
-        self._buckets.delete(MEMBERS_BUCKET, key)
+        self._buckets.put(schema.MEMBERS_REMOVED, key, schema.REMOVED)
+        self._buckets.delete(schema.MEMBERS, key)
 
     def clear(self) -> None:
         """Forget all members and all removed ones."""
-        for bucket in (MEMBERS_BUCKET, REMOVED_BUCKET):
+        for bucket in (schema.MEMBERS, schema.MEMBERS_REMOVED):
             for key, _ in self._buckets.scan(bucket, b"", None):
                 self._buckets.delete(bucket, key)
 
     def load_version(self) -> Version | None:
-        value = self._buckets.get(CLUSTER_BUCKET, CLUSTER_VERSION_KEY)
+        value = self._buckets.get(schema.CLUSTER, schema.CLUSTER_VERSION)
         return None if value is None else _version("bucket cluster, key clusterVersion", value.decode("latin-1"))
 
     def save_version(self, version: Version) -> None:
-        self._buckets.put(CLUSTER_BUCKET, CLUSTER_VERSION_KEY, str(version).encode())
+        self._buckets.put(schema.CLUSTER, schema.CLUSTER_VERSION, str(version).encode())
 
     def load_downgrade(self) -> Downgrade:
         """The downgrade under way. Raises MemberFormatError."""
-        value = self._buckets.get(CLUSTER_BUCKET, DOWNGRADE_KEY)
+        value = self._buckets.get(schema.CLUSTER, schema.DOWNGRADE)
         if value is None:
             return Downgrade()
         try:
@@ -169,7 +165,7 @@ class BucketMembers:
     def save_downgrade(self, downgrade: Downgrade) -> None:
         enabled = "true" if downgrade.enabled else "false"
         value = f'{{"target-version":{go_json.quote(downgrade.target)},"enabled":{enabled}}}'
-        self._buckets.put(CLUSTER_BUCKET, DOWNGRADE_KEY, value.encode())
+        self._buckets.put(schema.CLUSTER, schema.DOWNGRADE, value.encode())
 
 
 def _bucket_id(bucket: bytes, key: bytes) -> int:

@@ -1,11 +1,11 @@
-"""Ids, URLs and JSON strings, against values that etcd gave."""
+"""Ids and JSON strings, against values that etcd gave."""
 
 from __future__ import annotations
 
 import pytest
 
 from balsad import go_json
-from balsad.membership import cluster_id, format_id, member_id, parse_id, parse_initial_cluster, parse_urls
+from balsad.membership import cluster_id, format_id, member_id, parse_id
 
 
 def test_ids_of_the_default_single_member_are_those_etcd_prints() -> None:
@@ -42,42 +42,6 @@ def test_ids_are_printed_without_padding_and_read_back() -> None:
 def test_text_that_is_no_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_id(text)
-
-
-def test_urls_are_trimmed_and_sorted() -> None:
-    assert parse_urls([" http://b:2", "http://a:1", "unix://m:1"]) == ("http://a:1", "http://b:2", "unix://m:1")
-    assert parse_urls(["HTTPS://[::1]:2380"]) == ("https://[::1]:2380",)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("127.0.0.1:2380", 'parse "127.0.0.1:2380": first path segment in URL cannot contain colon'),
-        ("localhost:2380", "URL scheme must be http, https, unix, or unixs: localhost:2380"),
-        ("ftp://a:1", "URL scheme must be http, https, unix, or unixs: ftp://a:1"),
-        ("http://a", 'URL address does not have the form "host:port": http://a'),
-        ("http://a:1/x", "URL must not contain a path: http://a:1/x"),
-        ("http://a:1/", "URL must not contain a path: http://a:1/"),
-        ("http://a:b", 'parse "http://a:b": invalid port ":b" after host'),
-    ],
-)
-def test_bad_urls_are_refused_in_etcds_words(text: str, words: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        parse_urls([text])
-
-    assert str(caught.value) == words
-
-
-def test_no_url_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="no valid URLs given"):
-        parse_urls([])
-
-
-def test_initial_cluster_gathers_the_urls_of_a_name() -> None:
-    """etcd TestParseInitialCluster."""
-    found = parse_initial_cluster("m1=http://a:2,m2=http://b:1,m1=http://a:1")
-
-    assert found == {"m1": ("http://a:1", "http://a:2"), "m2": ("http://b:1",)}
 
 
 def test_go_json_strings() -> None:
