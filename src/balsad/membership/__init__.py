@@ -45,6 +45,7 @@ from balsad.membership.reconfig import (
     check_promote,
     check_remove,
 )
+from balsad.membership.urls import parse_urls
 from balsad.membership.versions import (
     MIN_CLUSTER_VERSION,
     IncompatibleVersionError,
@@ -111,5 +112,6 @@ __all__ = [
     "next_cluster_version",
     "parse_cluster_version",
     "parse_id",
+    "parse_urls",
     "peer_text",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from balsad import go_json
-from balsad.membership import cluster_id, format_id, member_id, parse_id
+from balsad.membership import cluster_id, format_id, member_id, parse_id, parse_urls
 
 
 def test_ids_of_the_default_single_member_are_those_etcd_prints() -> None:
@@ -42,6 +42,14 @@ def test_ids_are_printed_without_padding_and_read_back() -> None:
 def test_text_that_is_no_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_id(text)
+
+
+def test_urls_are_sorted_texts() -> None:
+    assert parse_urls([" http://b:2", "http://a:1"]) == ("http://a:1", "http://b:2")
+    with pytest.raises(ValueError, match="no valid URLs given"):
+        parse_urls([])
+    with pytest.raises(ValueError, match="first path segment in URL cannot contain colon"):
+        parse_urls(["127.0.0.1:2380"])
 
 
 def test_go_json_strings() -> None:
