@@ -29,6 +29,7 @@ _UNITS: Final = {
 }
 _PART: Final = re.compile(r"(?P<whole>[0-9]*)(?:\.(?P<fraction>[0-9]*))?(?P<unit>[^0-9.]*)")
 _NANOSECONDS_MAX: Final = (1 << 63) - 1
+_FRACTION_DIGITS_MAX: Final = 18
 
 
 def parse_duration(text: str) -> int:
@@ -60,7 +61,8 @@ def parse_duration(text: str) -> int:
         scale = _UNITS[unit]
         total += int(whole or "0") * scale
         if fraction:
-            total += int(fraction) * scale // 10 ** len(fraction)
+            digits = fraction[:_FRACTION_DIGITS_MAX]
+            total += int(float(int(digits)) * (scale / 10 ** len(digits)))  # in floats, as Go does
         if total > _NANOSECONDS_MAX:
             raise ValueError(invalid)
         rest = rest[part.end() :]

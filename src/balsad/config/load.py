@@ -17,6 +17,7 @@ from balsad.config.checks import UNSET_ADVERTISE_URLS, check
 from balsad.config.config_file import Changes, FileValueError, read_config_text
 from balsad.config.environment import read_environment
 from balsad.config.feature_gates import gated_fields
+from balsad.config.flag_kinds import IGNORED
 from balsad.config.flag_table import CONFIG_FILE, FLAGS, VERSION
 from balsad.config.go_flags import HelpRequested, ParsedLine, UsageError, parse_bool, split_line
 from balsad.config.help import USAGE, flags_help
@@ -128,9 +129,10 @@ def _from_line(line: ParsedLine, environ: Mapping[str, str], loaded: Loaded) -> 
     given = {name for name, _ in flags}
     changes: Changes = {}
     for name, text in flags:
-        value = FLAGS[name].kind.parse(text)
-        if value is not None:
-            changes[FLAGS[name].field] = value
+        flag = FLAGS[name]
+        value = flag.kind.parse(text)
+        if value is not None and flag.kind is not IGNORED and flag not in (CONFIG_FILE, VERSION):
+            changes[flag.field] = value
     for name in ("raft-read-timeout", "raft-write-timeout"):
         _raise_to_minimum(FLAGS[name].field, name, changes, loaded)
     changes = _with_gates(changes)

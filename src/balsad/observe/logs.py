@@ -102,9 +102,18 @@ def set_up(
             root.removeHandler(other)
             other.close()
     root.addHandler(handler)
+    _take_over_loggers()
     number = LEVELS[level]
     get_logger(ROOT).setLevel(number)
     root.setLevel(max(number, WARN))
+
+
+def _take_over_loggers() -> None:
+    """Loggers of plain `logging.getLogger`, before and after now, take any field name too."""
+    logging.setLoggerClass(Log)
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if type(logger) is logging.Logger and name.partition(".")[0] == ROOT:
+            logger.__class__ = Log
 
 
 class LineHandler(logging.Handler):

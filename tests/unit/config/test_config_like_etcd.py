@@ -176,7 +176,9 @@ def test_refused_configurations(
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("arguments", [["--version"], ["-version=true"], ["--help"], ["-h"], ["--name", "a", "-help=x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["-version=true"], ["--help"], ["-h"], ["--name", "a", "-help=x"]]
+)
 def test_answers(
     arguments: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
