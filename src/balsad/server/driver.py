@@ -39,6 +39,7 @@ class Driver:
     def __init__(
         self,
         *,
+        member_id: int,
         node: RawNode,
         log_storage: MemoryLog,
         wal: Wal,
@@ -52,6 +53,7 @@ class Driver:
         send: Callable[[list[Message]], None] | None = None,
     ) -> None:
         """`flush` writes the answers that piled up; `failed` is told of what the member can't survive."""
+        self.member_id = member_id
         self.node = node
         self.log_storage = log_storage
         self.wal = wal
@@ -165,6 +167,8 @@ class Driver:
             if not node.has_ready():
                 break
             ready = node.ready()
+            for event in node.take_events():
+                log.info(str(event))
             if not self._save(ready):
                 return  # `_on_saved` goes on from here
             self._finish(ready)
@@ -224,16 +228,13 @@ class Driver:
                 self.on_applied()
 
     def _note_leader(self, leader: int) -> None:
-        me = self.node.id
-        was_leader = self.is_leader
         if leader != self.leader:
             if leader:
                 self.leader_changes += 1
             self.leader = leader
-        self.is_leader = leader == me
-        if self.is_leader != was_leader or self.on_leader is not None:
-            if self.on_leader is not None:
-                self.on_leader()
+        self.is_leader = leader == self.member_id
+        if self.on_leader is not None:
+            self.on_leader()
 
     # What the rest of the member needs of the log.
 

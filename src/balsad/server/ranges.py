@@ -25,19 +25,12 @@ class RangeView(Protocol):
     def range(
         self,
         key: bytes,
-        end: bytes | None,
+        end: bytes = b"",
         *,
         revision: int = 0,
         limit: int = 0,
         count_only: bool = False,
     ) -> RangeResult: ...
-
-
-def range_end(request_end: bytes) -> bytes | None:
-    """etcd's range_end as mvcc takes it: None a single key, b"" every key from `key` on."""
-    if not request_end:
-        return None
-    return b"" if request_end == b"\0" else request_end
 
 
 def field_of(kv: bytes, tag: int) -> bytes:
@@ -143,7 +136,7 @@ def answer_range(
 
     Raises: CompactedError, FutureRevError.
     """
-    order = request.sort_order
+    order: int = request.sort_order
     limit = request.limit
     max_mod, min_mod = request.max_mod_revision, request.min_mod_revision
     max_create, min_create = request.max_create_revision, request.min_create_revision
@@ -152,7 +145,7 @@ def answer_range(
     fetch = limit + 1 if limit > 0 and order == _NONE and not filtered else 0
     result = view.range(
         request.key,
-        range_end(request.range_end),
+        request.range_end,
         revision=request.revision,
         limit=fetch,
         count_only=request.count_only,

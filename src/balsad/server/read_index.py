@@ -67,7 +67,7 @@ class ReadIndex:
     def on_read_states(self, states: list[ReadState]) -> None:
         for state in states:
             current = self._round
-            if current is None or state.request_context != current.context:
+            if current is None or state.context != current.context:
                 continue  # an answer to an older asking
             self._round = None
             if self._applied_index >= state.index:

@@ -94,6 +94,7 @@ class Service:
         self.member_id = member_id
         self.cluster_id = cluster_id
         self.reads_are_local = False
+        self.feed_watchers: Callable[[], None] = _nothing  # some watcher may be behind
         self._quota = applier.quota
         self._read_index = read_index
         self._ids = request_ids
@@ -280,3 +281,7 @@ class Service:
             done()
 
         self._commits.commit_then(run)
+
+
+def _nothing() -> None:
+    pass

@@ -5,16 +5,28 @@ Source: etcd server/etcdserver/api/v3rpc/lease.go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from balsad.api.v3.door import Door, decode
-from balsad.errors import LeaseNotFoundError, RequestError
+from balsad.errors import (
+    LeaseNotFoundError,
+    NoLeaderError,
+    RequestError,
+    RequestTimedOutError,
+    TooManyRequestsError,
+)
+from balsad.lease import LeaseExpiredError, NotPrimaryError
 from balsad.proto import rpc_pb2
 from balsad.wire import bytes_field, uvarint, varint
 
 if TYPE_CHECKING:
     from balsad.server.service import Service
     from balsad.transport import Call, RpcServer, StreamHandler
+
+RETRY_S: Final = 0.05
+RENEWALS_WAITING_MAX: Final = 10_000
 
 
 class LeaseApi:
@@ -49,10 +61,12 @@ class LeaseApi:
         if lease is None:
             response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
         else:
+            if not service.lessor.is_primary:
+                raise NoLeaderError
             remaining = service.lessor.remaining(request.ID, service.env.clock.monotonic())
             response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=int(remaining), grantedTTL=lease.ttl_s)
             if request.keys:
-                response.keys.extend(sorted(lease.keys))
+                response.keys.extend(lease.sorted_keys())
         call.respond(self._header() + response.SerializeToString())
 
     def leases(self, call: Call, raw: bytes) -> None:
@@ -69,34 +83,77 @@ class LeaseApi:
 
 
 class _KeepAlive:
-    """One stream of renewals, answered in order."""
+    """One stream of renewals, answered in order.
+
+    A renewal waits while its lease is over but not yet revoked, and those behind it wait with it.
+    """
 
     def __init__(self, service: Service, call: Call) -> None:
         self._service = service
         self._call = call
+        self._waiting: deque[int] = deque()
+        self._retry: asyncio.TimerHandle | None = None
+        self._give_up_at = 0.0
+        self._half_closed = False
 
     def on_message(self, raw: bytes) -> None:
-        service = self._service
         try:
             lease_id = decode(rpc_pb2.LeaseKeepAliveRequest, raw).ID
+        except RequestError as error:
+            self._fail(error)
+            return
+        if len(self._waiting) >= RENEWALS_WAITING_MAX:
+            self._fail(TooManyRequestsError())
+            return
+        self._waiting.append(lease_id)
+        if self._retry is None:
+            self._renew_waiting()
+
+    def on_half_close(self) -> None:
+        self._half_closed = True
+        if not self._waiting:
+            self._call.finish()
+
+    def on_cancel(self) -> None:
+        self._stop()
+
+    def _fail(self, error: RequestError) -> None:
+        self._stop()
+        self._call.fail(error.code, error.text)
+
+    def _stop(self) -> None:
+        self._waiting.clear()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _renew_waiting(self) -> None:
+        self._retry = None
+        service = self._service
+        now = service.env.clock.monotonic()
+        while self._waiting:
+            lease_id = self._waiting[0]
             # The header is from before the renewal: the lease was alive at that revision.
             header = service.header.at(service.store.current_revision)
             try:
-                ttl = service.lessor.renew(lease_id, service.env.clock.monotonic())
+                ttl = service.lessor.renew(lease_id, now)
             except LeaseNotFoundError:
                 ttl = 0
-        except RequestError as error:
-            self._call.fail(error.code, error.text)
-            return
-        parts = [header]
-        if lease_id:
-            parts.append(b"\x10" + varint(lease_id))
-        if ttl:
-            parts.append(b"\x18" + uvarint(ttl))
-        self._call.send(b"".join(parts))
-
-    def on_half_close(self) -> None:
-        self._call.finish()
-
-    def on_cancel(self) -> None:
-        pass
+            except (LeaseExpiredError, NotPrimaryError):
+                if self._give_up_at and now >= self._give_up_at:
+                    self._fail(RequestTimedOutError())
+                    return
+                if not self._give_up_at:
+                    self._give_up_at = now + service.config.request_timeout_s
+                self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._renew_waiting)
+                return
+            self._give_up_at = 0.0
+            self._waiting.popleft()
+            parts = [header]
+            if lease_id:
+                parts.append(b"\x10" + varint(lease_id))
+            if ttl:
+                parts.append(b"\x18" + uvarint(ttl))
+            self._call.send(b"".join(parts))
+        if self._half_closed:
+            self._call.finish()

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from balsad.api.v3.door import Door, decode
+from balsad.config.versions import ETCD_VERSION
 from balsad.errors import Code, NoLeaderError, RequestError, UnknownError
 from balsad.proto import rpc_pb2
 from balsad.wire import bytes_field, uvarint, varint
@@ -55,7 +56,7 @@ class MaintenanceApi:
         decode(rpc_pb2.StatusRequest, raw)
         service = self._service
         response = rpc_pb2.StatusResponse(
-            version=service.config.server_version,
+            version=ETCD_VERSION,
             dbSize=service.backend.size,
             leader=service.leader,
             raftIndex=service.driver.committed_index,
@@ -90,13 +91,29 @@ class MaintenanceApi:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.HashKVRequest, raw)
         service = self._service
-        found = service.store.hash_by_revision(request.revision)
-        parts = [service.header.at(found.current_revision)]
-        if found.hash:
-            parts.append(b"\x10" + uvarint(found.hash))
-        if found.compact_revision:
-            parts.append(b"\x18" + varint(found.compact_revision))
-        call.respond(b"".join(parts))
+        job = service.store.hash_job(request.revision)
+
+        def go_on() -> None:
+            # In slices: a large store takes a while, and others want to be served.
+            if call.closed:
+                return
+            try:
+                finished = job.step()
+            except RequestError as error:
+                call.fail(error.code, error.text)
+                return
+            if not finished:
+                asyncio.get_running_loop().call_soon(go_on)
+                return
+            found = job.result
+            parts = [service.header.at(found.current_revision)]
+            if found.hash:
+                parts.append(b"\x10" + uvarint(found.hash))
+            if found.compact_revision:
+                parts.append(b"\x18" + varint(found.compact_revision))
+            call.respond(b"".join(parts))
+
+        go_on()
 
     def move_leader(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)

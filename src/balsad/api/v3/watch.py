@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from balsad.api.v3.door import Door, decode
 from balsad.errors import RequestError
-from balsad.mvcc import AUTO_WATCH_ID, WatchError
 from balsad.proto import rpc_pb2
-from balsad.server.ranges import range_end
 from balsad.wire import uvarint, varint
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ QUEUED_BYTES_MAX: Final = 4 << 20
 """A stream with more than this unsent takes no further events: its watchers fall behind, and catch up later."""
 
 INVALID_WATCH_ID: Final = -1
+PROGRESS_RETRY_S: Final = 0.1
 
 
 class WatchApi:
@@ -58,9 +57,10 @@ class _WatchCall:
         self._service = service
         self._call = call
         self._stream = service.store.watchers.open(self._deliver)
+        call.on_writable = self._resume
         self._wishes: dict[int, _Wishes] = {}
         self._progress_timer: asyncio.TimerHandle | None = None
-        self._progress_wanted = False
+        self._progress_retry: asyncio.TimerHandle | None = None
 
     # The client speaks.
 
@@ -77,8 +77,8 @@ class _WatchCall:
         elif kind == "cancel_request":
             self._cancel(request.cancel_request.watch_id)
         elif kind == "progress_request":
-            self._progress_wanted = True
-            self._answer_progress()
+            if self._progress_retry is None:
+                self._answer_progress()
 
     def on_half_close(self) -> None:
         self._close()
@@ -90,9 +90,10 @@ class _WatchCall:
     def _close(self) -> None:
         self._stream.close()
         self._wishes.clear()
-        if self._progress_timer is not None:
-            self._progress_timer.cancel()
-            self._progress_timer = None
+        for timer in (self._progress_timer, self._progress_retry):
+            if timer is not None:
+                timer.cancel()
+        self._progress_timer = self._progress_retry = None
 
     def _create(self, request: rpc_pb2.WatchCreateRequest) -> None:
         revision = self._service.store.current_revision
@@ -102,14 +103,14 @@ class _WatchCall:
         try:
             watch_id = self._stream.watch(
                 request.key or b"\0",
-                range_end(request.range_end),
+                request.range_end,
                 request.start_revision,
-                request.watch_id or AUTO_WATCH_ID,
+                request.watch_id,
                 no_put=rpc_pb2.WatchCreateRequest.NOPUT in filters,
                 no_delete=rpc_pb2.WatchCreateRequest.NODELETE in filters,
             )
-        except WatchError as error:
-            reason = str(error)
+        except RequestError as error:
+            reason = error.text
         parts = [self._service.header.at(revision)]
         if watch_id:
             parts.append(b"\x10" + varint(watch_id))
@@ -120,6 +121,7 @@ class _WatchCall:
         self._call.send(b"".join(parts))
         if not reason:
             self._wishes[watch_id] = _Wishes(request)
+            self._service.feed_watchers()
             if request.progress_notify and self._progress_timer is None:
                 self._arm_progress()
 
@@ -137,6 +139,11 @@ class _WatchCall:
         if compact_revision:
             parts.append(b"\x28" + uvarint(compact_revision))
         self._call.send(b"".join(parts))
+
+    def _resume(self) -> None:
+        """The client has read some: go on with what it refused."""
+        if self._stream.resume():
+            self._service.feed_watchers()
 
     # The store speaks.
 
@@ -207,14 +214,15 @@ class _WatchCall:
 
     def _answer_progress(self) -> None:
         """Tell the whole stream how far it is, once none of its watchers is behind."""
-        if not self._progress_wanted or self._call.closed:
+        self._progress_retry = None
+        if self._call.closed:
             return
-        if not self._stream.is_synced():
-            asyncio.get_running_loop().call_later(0.1, self._answer_progress)
-            return
-        self._progress_wanted = False
-        revision = self._service.store.current_revision
-        self._call.send(self._service.header.at(revision) + b"\x10" + varint(INVALID_WATCH_ID))
+        if not self._wishes:
+            # Nobody watches yet, so nothing can have been missed.
+            revision = self._service.store.current_revision
+            self._call.send(self._service.header.at(revision) + b"\x10" + varint(INVALID_WATCH_ID))
+        elif not self._stream.progress_if_synced():
+            self._progress_retry = asyncio.get_running_loop().call_later(PROGRESS_RETRY_S, self._answer_progress)
 
 
 def _with_events(head: bytes, events: list[bytes]) -> bytes:

@@ -13,20 +13,20 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from google.protobuf.message import DecodeError
-
 from balsad.errors import CorruptError, LeaseNotFoundError, NoSpaceError, RequestError, UnknownError
 from balsad.proto import raft_internal_pb2, rpc_pb2
-from balsad.raft import CONF_CHANGE, CONF_CHANGE_V2, ConfChange, ConfChangeV2, ConfState, Entry, codec
+from balsad.raft import ConfChange, ConfChangeV2, ConfState, Entry, EntryType, codec
 from balsad.server.alarms import CORRUPT, NONE, NOSPACE
 from balsad.server.answers import HeaderBytes, delete_answer, put_answer
 from balsad.server.apply import kv, txn
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
+from balsad.v2store import is_request as is_v2_request
 from balsad.wire import bytes_field, read_uvarint, uvarint
 
 if TYPE_CHECKING:
     from balsad.lease import Lessor
     from balsad.mvcc import CompactionJob, Store
+    from balsad.storage import Backend
     from balsad.server.alarms import Alarms
     from balsad.server.apply.cluster import ClusterApplier
     from balsad.server.propose import Pending, Result
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 PLAIN_PUT: Final = "plain put"
 """The `field` of a Pending whose request is still raw bytes: key and value, nothing else."""
 
-_V2_METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"QGET", b"SYNC"))
 _WITHOUT_EFFECT: Final = frozenset(("range", "auth_user_get", "auth_role_get", "auth_status"))
 _REFUSED_WHEN_CORRUPT: Final = frozenset(
     ("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke")
@@ -50,6 +49,7 @@ class Applier:
     def __init__(
         self,
         *,
+        backend: Backend,
         store: Store,
         lessor: Lessor,
         alarms: Alarms,
@@ -62,6 +62,7 @@ class Applier:
         applied_index: int,
         conf_state: ConfState,
     ) -> None:
+        self.backend = backend
         self.store = store
         self.lessor = lessor
         self.alarms = alarms
@@ -118,7 +119,7 @@ class Applier:
         put = self.store.put
         prefixes, tail = self.header.each()
         quota = self.quota
-        room = quota.limit_bytes - self.store.backend.size if quota.limit_bytes >= 0 else 1 << 62
+        room = quota.limit_bytes - self.backend.size if quota.limit_bytes >= 0 else 1 << 62
         count = len(entries)
         while at < count:
             entry = entries[at]
@@ -156,7 +157,7 @@ class Applier:
 
     def _apply_entry(self, entry: Entry, waiting: dict[int, Pending]) -> None:
         is_new = self._mark(entry)
-        if entry.type == CONF_CHANGE or entry.type == CONF_CHANGE_V2:
+        if entry.type != EntryType.NORMAL:
             self._apply_conf_change(entry, is_new, waiting)
             return
         pending: Pending | None = entry.context
@@ -170,7 +171,7 @@ class Applier:
             if self.on_empty_entry is not None:
                 self.on_empty_entry()
             return
-        if _is_v2_request(data):
+        if is_v2_request(data):
             self._apply_v2(data, is_new, pending, waiting)
             return
         request = raft_internal_pb2.InternalRaftRequest.FromString(data)
@@ -287,7 +288,7 @@ class Applier:
             write = self.store.write()
             try:
                 for key in keys:
-                    write.delete_range(key, None)
+                    write.delete_range(key)
             finally:
                 write.end()
         return self.header.at(self.store.current_revision)
@@ -337,7 +338,7 @@ class Applier:
 
     def _apply_conf_change(self, entry: Entry, is_new: bool, waiting: dict[int, Pending]) -> None:
         change: ConfChange | ConfChangeV2
-        if entry.type == CONF_CHANGE:
+        if entry.type == EntryType.CONF_CHANGE:
             change = codec.decode_conf_change(entry.data)
             request_id = change.id
         else:
@@ -360,20 +361,6 @@ class Applier:
 def _plain_cost(raw: bytes, value_at: int) -> int:
     size, start = read_uvarint(raw, value_at)
     return raw[1] + size
-
-
-def _is_v2_request(data: bytes) -> bool:
-    """Whether the bytes are a bare v2 Request: id first, then the method's name as text."""
-    try:
-        if data[0] != 0x08:
-            return False
-        _, pos = read_uvarint(data, 1)
-        if data[pos] != 0x12:
-            return False
-        size, pos = read_uvarint(data, pos + 1)
-        return data[pos : pos + size] in _V2_METHODS
-    except (IndexError, ValueError, DecodeError):
-        return False
 
 
 class _Resolve:

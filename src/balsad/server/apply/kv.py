@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from balsad.errors import KeyNotFoundError, LeaseNotFoundError
 from balsad.server.answers import delete_answer, inner_header, put_answer
-from balsad.server.ranges import lease_of, range_end, value_of
+from balsad.server.ranges import lease_of, value_of
 
 if TYPE_CHECKING:
     from balsad.lease import Lessor
@@ -52,9 +52,8 @@ def put_in_txn(txn: WriteTxn, request: rpc_pb2.PutRequest) -> bytes:
 
 def delete_range(txn: WriteTxn, request: rpc_pb2.DeleteRangeRequest) -> tuple[int, list[bytes]]:
     """How many keys were deleted, and their KeyValues when they are wanted."""
-    end = range_end(request.range_end)
-    previous = txn.range(request.key, end).kvs if request.prev_kv else []
-    return txn.delete_range(request.key, end), previous
+    previous = txn.range(request.key, request.range_end).kvs if request.prev_kv else []
+    return txn.delete_range(request.key, request.range_end), previous
 
 
 def delete_in_txn(txn: WriteTxn, request: rpc_pb2.DeleteRangeRequest) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from balsad.errors import CompactedError, FutureRevError
 from balsad.server.answers import EMPTY_HEADER, inner_header, txn_answer
 from balsad.server.apply import kv
-from balsad.server.ranges import RangeView, answer_range, lease_of, range_end, value_of
+from balsad.server.ranges import RangeView, answer_range, lease_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def choose(view: RangeView, request: rpc_pb2.TxnRequest) -> Path:
 
 
 def _holds(view: RangeView, compare: rpc_pb2.Compare) -> bool:
-    found = view.range(compare.key, range_end(compare.range_end))
+    found = view.range(compare.key, compare.range_end)
     if not found.kvs:
         # A missing value equals nothing, not even the empty one.
         return compare.target != _VALUE and _compared(compare, (0, 0, 0, 0), b"")

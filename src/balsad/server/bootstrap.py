@@ -1,0 +1,291 @@
+"""From a configuration and a folder to a member's state: founded anew, or as it was left.
+
+    no WAL, state new      ids from the initial cluster; WAL with a conf change per member
+    WAL there              newest good snapshot -> v2 tree; entries after it -> raft log; db -> store
+
+Source: etcd server/etcdserver/server.go (NewServer), raft.go (startNode, restartNode).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from balsad.config import StartError
+from balsad.config.versions import ETCD_VERSION
+from balsad.membership import Cluster, Version, encode_member, format_id
+from balsad.raft import (
+    ConfChange,
+    ConfChangeType,
+    Entry,
+    EntryType,
+    HardState,
+    MemoryLog,
+    Snapshot,
+    codec,
+)
+from balsad.storage import Backend, DataDir, Snapshotter, StorageError, schema
+from balsad.storage.wal import (
+    Wal,
+    WalOptions,
+    WalSnapshot,
+    decode_metadata,
+    encode_metadata,
+    valid_snapshot_entries,
+    wal_exists,
+)
+from balsad.v2store import Store as V2Store
+from balsad.v2store import recover as recover_tree
+
+if TYPE_CHECKING:
+    from balsad.config import ServerConfig
+    from balsad.env import Env
+
+log = logging.getLogger(__name__)
+
+
+class Booted:
+    """What a member starts from."""
+
+    __slots__ = (
+        "backend",
+        "cluster",
+        "data_dir",
+        "hard_state",
+        "is_new",
+        "log_storage",
+        "snapshot_index",
+        "snapshotter",
+        "tree",
+        "wal",
+    )
+
+    def __init__(
+        self,
+        *,
+        data_dir: DataDir,
+        backend: Backend,
+        wal: Wal,
+        snapshotter: Snapshotter,
+        log_storage: MemoryLog,
+        hard_state: HardState,
+        snapshot_index: int,
+        cluster: Cluster,
+        tree: V2Store,
+        is_new: bool,
+    ) -> None:
+        self.data_dir = data_dir
+        self.backend = backend
+        self.wal = wal
+        self.snapshotter = snapshotter
+        self.log_storage = log_storage
+        self.hard_state = hard_state
+        self.snapshot_index = snapshot_index
+        self.cluster = cluster
+        self.tree = tree
+        self.is_new = is_new
+
+    @property
+    def member_id(self) -> int:
+        return self.cluster.local_id
+
+
+def boot(config: ServerConfig, env: Env, wal_options: WalOptions) -> Booted:
+    """Open, or found, the member of `config`. Raises: StartError, StorageError."""
+    disk = env.disk
+    data_dir = DataDir(config.data_dir, config.wal_dir or None)
+    has_wal = wal_exists(disk, data_dir.wal)
+    cluster = None
+    if not has_wal:
+        # Nothing is written before it is clear that the member may be founded.
+        cluster = _found(config)
+    data_dir.prepare(disk)
+    data_dir.prepare_wal_dir(disk)
+    snapshotter = Snapshotter(disk, data_dir.snap)
+    had_db = disk.exists(data_dir.db)
+    if has_wal and not had_db and not _may_lack_db(env, data_dir):
+        raise StartError(f"database file ({data_dir.db}) of the backend is missing")
+    backend = Backend.open(disk, data_dir.db, batch_limit=config.backend_batch_limit)
+    schema.create_all_buckets(backend)
+    snapshotter.clean_up()
+    try:
+        if cluster is not None:
+            return _begin(config, env, data_dir, snapshotter, backend, cluster, wal_options)
+        return _resume(config, env, data_dir, snapshotter, backend, wal_options)
+    except BaseException:
+        backend.close()
+        raise
+
+
+def _server_version(config: ServerConfig) -> Version:
+    return Version.parse(ETCD_VERSION)
+
+
+def _found(config: ServerConfig) -> Cluster:
+    if not config.is_new_cluster:
+        raise StartError("joining an existing cluster needs the peer protocol, which this member does not speak yet")
+    urls = config.initial_cluster_urls()
+    if len(urls) > 1:
+        raise StartError(
+            f"the initial cluster has {len(urls)} members ({', '.join(sorted(urls))}), "
+            "but members of this release cannot talk to each other yet: name this one alone in --initial-cluster"
+        )
+    try:
+        cluster = Cluster.from_initial(
+            {name: [str(url) for url in peer_urls] for name, peer_urls in urls.items()},
+            config.initial_cluster_token,
+            server_version=_server_version(config),
+        )
+    except ValueError as problem:
+        raise StartError(str(problem)) from None
+    member = cluster.member_by_name(config.name)
+    if member is None:
+        raise StartError(f"couldn't find local name \"{config.name}\" in the initial cluster configuration")
+    cluster.local_id = member.id
+    return cluster
+
+
+def _begin(
+    config: ServerConfig,
+    env: Env,
+    data_dir: DataDir,
+    snapshotter: Snapshotter,
+    backend: Backend,
+    cluster: Cluster,
+    wal_options: WalOptions,
+) -> Booted:
+    tree = V2Store()
+    metadata = encode_metadata(cluster.local_id, cluster.cluster_id)
+    wal = Wal.create(env.disk, data_dir.wal, metadata, wal_options)
+    # Raft's bootstrap: each member is added by a committed entry of term 1.
+    entries = [
+        Entry(
+            EntryType.CONF_CHANGE,
+            1,
+            at + 1,
+            codec.encode_conf_change(ConfChange(ConfChangeType.ADD_NODE, member.id, encode_member(member))),
+        )
+        for at, member in enumerate(cluster.members())
+    ]
+    hard_state = HardState(1, 0, len(entries))
+    wal.save(hard_state, entries)
+    log_storage = MemoryLog()
+    log_storage.set_hard_state(hard_state)
+    log_storage.append(entries)
+    log.info(
+        "starting local member",
+        extra={"local-member-id": format_id(cluster.local_id), "cluster-id": format_id(cluster.cluster_id)},
+    )
+    # The members come in by applying the entries; what was made of the flags has served.
+    member_id, cluster_id = cluster.local_id, cluster.cluster_id
+    cluster = Cluster(server_version=_server_version(config), cluster_id=cluster_id, local_id=member_id)
+    cluster.use_tree(tree)
+    cluster.use_buckets(backend)
+    return Booted(
+        data_dir=data_dir,
+        backend=backend,
+        wal=wal,
+        snapshotter=snapshotter,
+        log_storage=log_storage,
+        hard_state=hard_state,
+        snapshot_index=0,
+        cluster=cluster,
+        tree=tree,
+        is_new=True,
+    )
+
+
+def _resume(
+    config: ServerConfig,
+    env: Env,
+    data_dir: DataDir,
+    snapshotter: Snapshotter,
+    backend: Backend,
+    wal_options: WalOptions,
+) -> Booted:
+    disk = env.disk
+    tree = V2Store()
+    snapshot = snapshotter.load_newest(valid_snapshot_entries(disk, data_dir.wal))
+    start = WalSnapshot()
+    log_storage = MemoryLog()
+    if snapshot is None:
+        log.info("No snapshot found. Recovering WAL from scratch!")
+    else:
+        recover_tree(tree, snapshot.data)
+        start = WalSnapshot(snapshot.index, snapshot.term)
+        _check_backend_covers(backend, data_dir, snapshot)
+        log.info("recovered v2 store from snapshot", extra={"snapshot-index": snapshot.index})
+    wal, replay = Wal.open_and_read(disk, data_dir.wal, start, wal_options)
+    try:
+        member_id, cluster_id = decode_metadata(replay.metadata)
+        _check_alone(member_id, snapshot, replay.entries, replay.hard_state.commit)
+        if snapshot is not None:
+            log_storage.apply_snapshot(snapshot)
+        hard_state = replay.hard_state
+        if not hard_state.is_empty():
+            log_storage.set_hard_state(hard_state)
+        log_storage.append(replay.entries)
+        cluster = Cluster(server_version=_server_version(config), cluster_id=cluster_id, local_id=member_id)
+        cluster.use_tree(tree)
+        cluster.use_buckets(backend)
+        cluster.recover()
+    except BaseException:
+        wal.close()
+        raise
+    log.info(
+        "restarting local member",
+        extra={
+            "cluster-id": format_id(cluster_id),
+            "local-member-id": format_id(member_id),
+            "commit-index": hard_state.commit,
+        },
+    )
+    return Booted(
+        data_dir=data_dir,
+        backend=backend,
+        wal=wal,
+        snapshotter=snapshotter,
+        log_storage=log_storage,
+        hard_state=hard_state,
+        snapshot_index=0 if snapshot is None else snapshot.index,
+        cluster=cluster,
+        tree=tree,
+        is_new=False,
+    )
+
+
+def _may_lack_db(env: Env, data_dir: DataDir) -> bool:
+    """A crash between the WAL's making and the first commit leaves a log without a db: nothing is lost then."""
+    return not valid_snapshot_entries(env.disk, data_dir.wal)[1:]
+
+
+def _check_backend_covers(backend: Backend, data_dir: DataDir, snapshot: Snapshot) -> None:
+    index, _ = schema.read_consistent_index(backend)
+    if index < snapshot.index:
+        raise StorageError(
+            data_dir.db,
+            f"database file index {index} does not match with snapshot (index {snapshot.index})",
+        )
+
+
+def _check_alone(member_id: int, snapshot: Snapshot | None, entries: list[Entry], commit: int) -> None:
+    """Refuse the data dir of a member among others: it would wait for them for ever."""
+    others: set[int] = set()
+    if snapshot is not None:
+        state = snapshot.conf_state
+        others.update(state.voters, state.voters_outgoing, state.learners, state.learners_next)
+    for entry in entries:
+        if entry.type != EntryType.CONF_CHANGE or entry.index > commit:
+            continue
+        change = codec.decode_conf_change(entry.data)
+        if change.type == ConfChangeType.REMOVE_NODE:
+            others.discard(change.node_id)
+        elif change.type != ConfChangeType.UPDATE_NODE:
+            others.add(change.node_id)
+    others.discard(member_id)
+    if others:
+        names = ", ".join(format_id(other) for other in sorted(others))
+        raise StartError(
+            f"this data directory belongs to a member of a cluster with others ({names}), "
+            "and members of this release cannot talk to each other yet"
+        )

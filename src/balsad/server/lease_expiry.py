@@ -1,0 +1,65 @@
+"""The leader's revoking of leases that ran out, through the log like any other write.
+
+Source: etcd server/etcdserver/server.go (revokeExpiredLeases): every 500 ms, at most 16 under way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from balsad.errors import RequestError
+from balsad.membership import format_id
+from balsad.proto import rpc_pb2
+
+if TYPE_CHECKING:
+    from balsad.server.propose import Result
+    from balsad.server.service import Service
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S: Final = 0.5
+PENDING_MAX: Final = 16
+PER_PASS: Final = 500
+"""1000 a second, as etcd."""
+
+
+class LeaseExpiry:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._pending: set[int] = set()
+        self._queue: list[int] = []
+        self.expired_total = 0
+
+    def check(self, now: float) -> None:
+        """Take what ran out by `now` and propose its revoking."""
+        service = self._service
+        if not service.driver.is_leader:
+            self._queue.clear()
+            return
+        found = service.lessor.expired(now, PER_PASS)
+        self.expired_total += len(found)
+        self._queue += found
+        self._propose()
+
+    def _propose(self) -> None:
+        while self._queue and len(self._pending) < PENDING_MAX:
+            lease_id = self._queue.pop(0)
+            if lease_id in self._pending:
+                continue
+            self._pending.add(lease_id)
+            try:
+                self._service.propose("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease_id), self._finisher(lease_id))
+            except RequestError as error:
+                self._finish(lease_id, error)
+                return
+
+    def _finisher(self, lease_id: int) -> Callable[[Result], None]:
+        return lambda result: self._finish(lease_id, result)
+
+    def _finish(self, lease_id: int, result: Result) -> None:
+        self._pending.discard(lease_id)
+        if isinstance(result, RequestError):
+            log.warning("failed to revoke lease", extra={"lease-id": format_id(lease_id), "error": result.text})
+        self._propose()

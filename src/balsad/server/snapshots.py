@@ -1,0 +1,111 @@
+"""Raft snapshots: every so many entries the log is cut short, and old files go.
+
+    backend committed --> .snap file --> WAL snapshot record --> log compacted --> WAL segments released
+
+Source: etcd server/etcdserver/server.go (snapshot, purgeFile).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from balsad.raft import Snapshot
+from balsad.storage import StorageError
+from balsad.storage.wal import WalSnapshot, purge_files
+from balsad.v2store import save as save_tree
+
+if TYPE_CHECKING:
+    from balsad.env import Disk
+    from balsad.raft import MemoryLog
+    from balsad.server.apply.dispatch import Applier
+    from balsad.server.backend_commits import BackendCommits
+    from balsad.storage import DataDir, Snapshotter
+    from balsad.storage.wal import Wal
+    from balsad.v2store import Store as V2Store
+
+log = logging.getLogger(__name__)
+
+PURGE_INTERVAL_S: Final = 30.0
+
+
+class Snapshots:
+    def __init__(
+        self,
+        *,
+        applier: Applier,
+        log_storage: MemoryLog,
+        tree: V2Store,
+        wal: Wal,
+        snapshotter: Snapshotter,
+        commits: BackendCommits,
+        disk: Disk,
+        data_dir: DataDir,
+        count: int,
+        catchup_entries: int,
+        snaps_max: int,
+        wals_max: int,
+        last_index: int,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._applier = applier
+        self._log_storage = log_storage
+        self._tree = tree
+        self._wal = wal
+        self._snapshotter = snapshotter
+        self._commits = commits
+        self._disk = disk
+        self._data_dir = data_dir
+        self._count = count
+        self._catchup_entries = catchup_entries
+        self._snaps_max = snaps_max
+        self._wals_max = wals_max
+        self._last_index = last_index
+        self._failed = failed
+
+    def after_batch(self) -> None:
+        """Entries were applied: begin a snapshot if there are enough of them."""
+        applier = self._applier
+        index = applier.applied_index
+        if index - self._last_index <= self._count:
+            return
+        log.info(
+            "triggering snapshot",
+            extra={
+                "local-member-applied-index": index,
+                "local-member-snapshot-index": self._last_index,
+                "local-member-snapshot-count": self._count,
+            },
+        )
+        self._last_index = index
+        snapshot = Snapshot(index, applier.applied_term, applier.conf_state, save_tree(self._tree))
+        # The db must hold what the snapshot stands for before the log is let go.
+        self._commits.commit_then(lambda: self._save(snapshot))
+
+    def _save(self, snapshot: Snapshot) -> None:
+        try:
+            self._write(snapshot)
+        except StorageError as error:
+            self._failed(error)
+
+    def _write(self, snapshot: Snapshot) -> None:
+        self._log_storage.create_snapshot(snapshot.index, snapshot.conf_state, snapshot.data)
+        self._snapshotter.save(snapshot)
+        self._wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
+        self._wal.release_lock_to(snapshot.index)
+        log.info("saved snapshot", extra={"snapshot-index": snapshot.index})
+        # Followers that are a little behind are served from the entries kept.
+        keep_from = max(1, snapshot.index - self._catchup_entries)
+        if keep_from > self._log_storage.first_index():
+            self._log_storage.compact(keep_from)
+            log.info("compacted Raft logs", extra={"compact-index": keep_from})
+
+    def purge(self) -> None:
+        """Remove the oldest snapshots and released WAL segments over the numbers to keep."""
+        if self._snaps_max:
+            for path in self._snapshotter.purge(self._snaps_max):
+                log.info("purged", extra={"path": path})
+        if self._wals_max:
+            for path in purge_files(self._disk, self._data_dir.wal, ".wal", self._wals_max):
+                log.info("purged", extra={"path": path})
