@@ -45,10 +45,9 @@ from balsad.raft.kinds import (
     MSG_TIMEOUT_NOW,
     MSG_VOTE,
     MSG_VOTE_RESP,
-    NO_LIMIT,
     PRE_CANDIDATE,
 )
-from balsad.raft.leader import step_leader
+from balsad.raft.leader import append_acked, step_leader
 from balsad.raft.log import RaftLog
 from balsad.raft.messages import ConfChangeTransition, ConfChangeV2, ConfState, Entry, HardState, Message, Snapshot
 from balsad.raft.read_only import ReadOnly, ReadState
@@ -75,6 +74,7 @@ class Raft:
         "heartbeat_elapsed",
         "heartbeat_timeout",
         "id",
+        "is_async",
         "is_learner",
         "lead",
         "lead_transferee",
@@ -83,6 +83,8 @@ class Raft:
         "max_uncommitted_size",
         "messages",
         "messages_after_append",
+        "own_acks",
+        "own_acks_term",
         "pending_conf_index",
         "pending_reads",
         "pre_vote",
@@ -127,6 +129,10 @@ class Raft:
         # To be sent at once, and to be sent (also to ourselves) once all that is unstable now is on disk.
         self.messages: list[Message] = []
         self.messages_after_append: list[Message] = []
+        # Indexes that the leader acks to itself once they are on disk; messages do it if storage is asynchronous.
+        self.is_async = config.async_storage_writes
+        self.own_acks: list[int] = []
+        self.own_acks_term = 0
         self.read_states: list[ReadState] = []
         self.events: list[Event] = []
         # Reads that wait for the first commit of this term.
@@ -278,7 +284,23 @@ class Raft:
     def append(self, entries: list[Entry]) -> None:
         """Take entries, with term and index set, into the leader's log; its own ack comes when they are on disk."""
         self.log.append(entries)
-        self.send(Message(MSG_APP_RESP, self.id, index=entries[-1].index))
+        if self.is_async:
+            self.send(Message(MSG_APP_RESP, self.id, index=entries[-1].index))
+            return
+        # The same ack without the message. Acks of an earlier term are void.
+        if self.own_acks_term != self.term:
+            self.own_acks = []
+            self.own_acks_term = self.term
+        self.own_acks.append(entries[-1].index)
+
+    def own_appended(self, acks: list[int], term: int) -> None:
+        """The leader's own disk has all up to each of these indexes, appended at `term`."""
+        for index in acks:
+            if self.role == LEADER and self.term == term:
+                progress = self.tracker.progress.get(self.id)
+                if progress is not None:
+                    progress.recent_active = True
+                    append_acked(self, self.id, index, progress)
 
     def promotable(self) -> bool:
         """Whether we may become leader: a voter, with no snapshot still to be applied."""
@@ -476,10 +498,7 @@ class Raft:
         """These committed entries are applied."""
         if not entries:
             return
-        size = 0
-        if self.log.applying_size:
-            size = entries_size(entries)
-        self.applied_to(entries[-1].index, size)
+        self.applied_to(entries[-1].index, entries_size(entries) if self.log.applying_size else 0)
         if self.uncommitted_size:
             self.uncommitted_size = max(0, self.uncommitted_size - payloads_size(entries))
 
@@ -506,8 +525,6 @@ class Raft:
 
     def reserve_uncommitted(self, size: int) -> bool:
         """Take room for payloads in the uncommitted tail. An empty tail takes any, and empty payloads always fit."""
-        if self.max_uncommitted_size >= NO_LIMIT:
-            return True
         if self.uncommitted_size > 0 and size > 0 and self.uncommitted_size + size > self.max_uncommitted_size:
             return False
         self.uncommitted_size += size

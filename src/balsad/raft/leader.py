@@ -21,10 +21,12 @@ from balsad.raft.kinds import (
     MSG_SNAP_STATUS,
     MSG_TRANSFER_LEADER,
     MSG_UNREACHABLE,
+    NO_LIMIT,
 )
 from balsad.raft.messages import ConfChangeV2, Entry, Message
 from balsad.raft.read_only import ReadState
 from balsad.raft.replication import broadcast_append, broadcast_heartbeat, maybe_send_append
+from balsad.raft.sizes import payloads_size
 from balsad.raft.tracker import PROBE, REPLICATE, SNAPSHOT, Progress
 
 if TYPE_CHECKING:
@@ -79,24 +81,18 @@ def propose(raft: Raft, entries: list[Entry]) -> None:
         raise ProposalDroppedError("removed from the configuration")
     if raft.lead_transferee != 0:
         raise ProposalDroppedError("transfer of leadership in progress")
-    log = raft.log
     term = raft.term
-    index = log.last_index()
-    size = 0
-    changes = False
+    index = raft.log.last_index()
+    has_changes = False
     for entry in entries:
         index += 1
         entry.term = term
         entry.index = index
-        size += len(entry.data)
         if entry.type:
-            changes = True
-    if changes:
+            has_changes = True
+    if has_changes:
         entries = _check_conf_changes(raft, entries)
-        size = 0
-        for entry in entries:
-            size += len(entry.data)
-    if not raft.reserve_uncommitted(size):
+    if raft.max_uncommitted_size < NO_LIMIT and not raft.reserve_uncommitted(payloads_size(entries)):
         raft.note(WARNING, "appending new entries would exceed uncommitted entry size limit; dropping proposal", {})
         raise ProposalDroppedError("uncommitted entry size limit")
     raft.append(entries)
@@ -177,7 +173,7 @@ def answer_read(raft: Raft, request: Message, index: int) -> None:
 
 
 def _release_pending_reads(raft: Raft) -> None:
-    if raft.pending_reads and raft.committed_in_term():
+    if raft.committed_in_term():
         waiting = raft.pending_reads
         raft.pending_reads = []
         for message in waiting:
@@ -192,6 +188,7 @@ def append_acked(raft: Raft, node_id: int, index: int, progress: Progress) -> No
     # An answer that brings nothing new still ends a probe that was only sent to see whether the node is there.
     if not (progress.maybe_update(index) or (progress.match == index and progress.state == PROBE)):
         return
+    is_other = node_id != raft.id
     if progress.state == PROBE:
         progress.become_replicate()
     elif progress.state == SNAPSHOT:
@@ -200,11 +197,11 @@ def append_acked(raft: Raft, node_id: int, index: int, progress: Progress) -> No
             raft.note(DEBUG, "recovered from needing snapshot", {"to": node_id})
             progress.become_probe()
             progress.become_replicate()
-    else:
+    elif is_other:
         progress.inflights.free_to(index)
-    is_other = node_id != raft.id
     if raft.maybe_commit():
-        _release_pending_reads(raft)
+        if raft.pending_reads:
+            _release_pending_reads(raft)
         if len(raft.tracker.ids) > 1 or raft.id not in raft.tracker.progress:
             broadcast_append(raft)
     elif is_other and progress.can_bump_commit(raft.log.committed):

@@ -56,8 +56,8 @@ class RaftLog:
         return self.storage.first_index()
 
     def last_index(self) -> int:
-        last = self.unstable.last_index()
-        return last if last >= 0 else self.storage.last_index()
+        # Nothing unstable: then what is stable ends just before.
+        return self.unstable.offset + len(self.unstable.entries) - 1
 
     def last_term(self) -> int:
         last = self.last_index()
@@ -190,7 +190,7 @@ class RaftLog:
     def maybe_commit(self, index: int, term: int) -> bool:
         """Commit up to `index` if that is news and its entry is of `term`. Raft paper 5.4.2."""
         if index > self.committed and term != 0 and self.term(index) == term:
-            self.commit_to(index)
+            self.committed = index
             return True
         return False
 
@@ -219,7 +219,7 @@ class RaftLog:
     def next_committed(self, allow_unstable: bool) -> list[Entry]:
         """Committed entries that were not yet handed out to be applied, within the limit of outstanding bytes."""
         # A snapshot has to be applied before anything that comes after it.
-        if self.applying_paused or self.unstable.snapshot is not None:
+        if self.committed == self.applying or self.applying_paused or self.unstable.snapshot is not None:
             return []
         low = self.applying + 1
         high = self.appliable_index(allow_unstable) + 1
@@ -233,8 +233,11 @@ class RaftLog:
                     f"applying entry size ({self.applying_size_max}-{self.applying_size})={room} not positive"
                 )
         try:
+            # They are all stable, in general: a short cut.
+            if high <= self.unstable.offset:
+                return self.storage.entries(low, high, room)
             return self.slice(low, high, room)
-        except CompactedError as error:
+        except (CompactedError, UnavailableError) as error:
             raise RaftPanic(f"unexpected error when getting unapplied entries ({error})") from None
 
     def accept_applying(self, index: int, size: int, allow_unstable: bool) -> None:
@@ -245,9 +248,9 @@ class RaftLog:
             )
         self.applying = index
         self.applying_size += size
-        # Less than all that could go out went out: the limit must have cut it.
-        self.applying_paused = self.applying_size >= self.applying_size_max or index < self.appliable_index(
-            allow_unstable
+        # If less than all that could go out went out, the limit must have cut it.
+        self.applying_paused = self.applying_size >= self.applying_size_max or (
+            index < self.committed and index < self.appliable_index(allow_unstable)
         )
 
     def applied_to(self, index: int, size: int) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from balsad.raft.codec import encode_conf_change, encode_conf_change_v2
 from balsad.raft.config import Config
 from balsad.raft.core import Raft
-from balsad.raft.errors import ConfigError, RaftError, RaftPanic, StepLocalMessageError, StepPeerNotFoundError
+from balsad.raft.errors import ConfigError, RaftPanic, StepLocalMessageError, StepPeerNotFoundError
 from balsad.raft.events import Event
 from balsad.raft.kinds import (
     APPEND_THREAD,
@@ -64,34 +64,36 @@ from balsad.raft.tracker import Progress
 class RawNode:
     __slots__ = (
         "_acks",
+        "_acks_term",
         "_appended_index",
         "_appended_log_term",
         "_appended_snapshot",
         "_appended_term",
         "_applying",
-        "_async",
         "_commit",
         "_lead",
         "_must_advance",
         "_role",
         "_term",
         "_vote",
+        "_votes",
         "raft",
     )
 
     def __init__(self, config: Config) -> None:
         raft = Raft(config)
         self.raft = raft
-        self._async = config.async_storage_writes
         # What the last Ready told.
         self._lead = raft.lead
         self._role = raft.role
         self._term = raft.term
         self._vote = raft.vote
         self._commit = raft.log.committed
-        # What advance() has to do for the Ready that is out: our own acks, what is on disk then, what is applied.
+        # What advance() has to do for the Ready that is out: our own votes and acks, what is on disk, what is applied.
         self._must_advance = False
-        self._acks: list[Message] = []
+        self._votes: list[Message] = []
+        self._acks: list[int] = []
+        self._acks_term = 0
         self._appended_term = 0
         self._appended_index = 0
         self._appended_log_term = 0
@@ -206,15 +208,23 @@ class RawNode:
         """Whether ready() has anything to do."""
         raft = self.raft
         log = raft.log
-        if raft.messages or raft.messages_after_append or raft.read_states:
-            return True
-        if log.unstable.has_next_entries() or log.has_next_committed(not self._async):
-            return True
-        if raft.lead != self._lead or raft.role != self._role:
-            return True
-        if raft.term != self._term or raft.vote != self._vote or log.committed != self._commit:
-            return True
-        return log.unstable.next_snapshot() is not None
+        unstable = log.unstable
+        return (
+            # Entries to be written, entries to be applied,
+            unstable.offset + len(unstable.entries) > unstable.offset_in_progress
+            or log.committed != self._commit
+            or log.has_next_committed(not raft.is_async)
+            # something to send or to answer,
+            or len(raft.messages) > 0
+            or len(raft.messages_after_append) > 0
+            or len(raft.read_states) > 0
+            # or news of ourselves.
+            or raft.lead != self._lead
+            or raft.role != self._role
+            or raft.term != self._term
+            or raft.vote != self._vote
+            or unstable.next_snapshot() is not None
+        )
 
     def ready(self) -> Ready:
         """The work to be done now. It must be done, and then passed to advance() (but see the module's text)."""
@@ -223,16 +233,18 @@ class RawNode:
         raft = self.raft
         log = raft.log
         unstable = log.unstable
-        is_sync = not self._async
 
         entries = unstable.next_entries()
-        committed = log.next_committed(is_sync)
-        snapshot = unstable.next_snapshot()
+        committed = log.next_committed(not raft.is_async)
+        snapshot = unstable.next_snapshot() if unstable.snapshot is not None else None
         messages = raft.messages
-        after_append = raft.messages_after_append
-        # Both lists go out with this Ready.
         raft.messages = []
-        raft.messages_after_append = []
+        read_states = raft.read_states
+        if read_states:
+            raft.read_states = []
+        events = raft.events
+        if events:
+            raft.events = []
 
         soft_state: SoftState | None = None
         if raft.lead != self._lead or raft.role != self._role:
@@ -243,79 +255,93 @@ class RawNode:
         must_sync = len(entries) > 0
         if raft.term != self._term or raft.vote != self._vote:
             must_sync = True
-            hard_state = HardState(raft.term, raft.vote, log.committed)
             self._term = raft.term
             self._vote = raft.vote
             self._commit = log.committed
-        elif log.committed != self._commit:
             hard_state = HardState(raft.term, raft.vote, log.committed)
+        elif log.committed != self._commit:
             self._commit = log.committed
-        read_states = raft.read_states
-        if read_states:
-            raft.read_states = []
-        events = raft.events
-        if events:
-            raft.events = []
+            hard_state = HardState(raft.term, raft.vote, log.committed)
 
-        if is_sync:
-            self._hold_for_advance(messages, after_append, committed, snapshot)
+        if raft.is_async:
+            self._hand_to_threads(messages, entries, committed, hard_state, snapshot)
         else:
-            if entries or hard_state is not None or snapshot is not None or after_append:
-                messages.append(self._storage_append(entries, hard_state, snapshot, after_append))
-            if committed:
-                messages.append(self._storage_apply(committed))
+            self._hold_for_advance(messages, committed, snapshot)
         unstable.accept_in_progress()
         if committed:
-            log.accept_applying(committed[-1].index, 0 if is_sync else entries_size(committed), is_sync)
+            size = entries_size(committed) if raft.is_async else 0
+            log.accept_applying(committed[-1].index, size, not raft.is_async)
         return Ready(soft_state, hard_state, entries, committed, snapshot, messages, read_states, must_sync, events)
 
-    def _hold_for_advance(
-        self, messages: list[Message], after_append: list[Message], committed: list[Entry], snapshot: Snapshot | None
-    ) -> None:
-        """Sort out what may leave once the Ready is saved, and what we tell ourselves then."""
+    def _hold_for_advance(self, messages: list[Message], committed: list[Entry], snapshot: Snapshot | None) -> None:
+        """Sort out what may leave once the Ready is saved, and what is true here then."""
         raft = self.raft
-        for message in after_append:
-            if message.to == raft.id:
-                self._acks.append(message)
-                self._must_advance = True
-            else:
-                messages.append(message)
-        if raft.log.unstable.entries or snapshot is not None:
+        if raft.messages_after_append:
+            for message in raft.messages_after_append:
+                if message.to == raft.id:
+                    self._votes.append(message)
+                    self._must_advance = True
+                else:
+                    messages.append(message)
+            raft.messages_after_append = []
+        if raft.own_acks:
+            self._must_advance = True
+            self._acks = raft.own_acks
+            self._acks_term = raft.own_acks_term
+            raft.own_acks = []
+        tail = raft.log.unstable.entries
+        if tail or snapshot is not None:
             self._must_advance = True
             self._appended_term = raft.term
             self._appended_snapshot = snapshot
-            if raft.log.unstable.entries:
-                self._appended_index = raft.log.last_index()
-                self._appended_log_term = raft.log.last_term()
+            if tail:
+                last = tail[-1]
+                self._appended_index = last.index
+                self._appended_log_term = last.term
         if committed:
             self._must_advance = True
             self._applying = committed
 
     def advance(self, ready: Ready) -> None:
         """The work of this Ready is done: it is saved and applied."""
-        if self._async:
+        raft = self.raft
+        if raft.is_async:
             raise RaftPanic("Advance must not be called when using AsyncStorageWrites")
         self._must_advance = False
-        raft = self.raft
+        if self._votes:
+            votes = self._votes
+            self._votes = []
+            for message in votes:
+                raft.step(message)
         if self._acks:
             acks = self._acks
             self._acks = []
-            for message in acks:
-                # A node that is no longer what it was refuses; it may.
-                try:
-                    raft.step(message)
-                except RaftError:
-                    pass
+            raft.own_appended(acks, self._acks_term)
         if self._appended_index or self._appended_snapshot is not None:
-            raft.storage_appended(
-                self._appended_term, self._appended_index, self._appended_log_term, self._appended_snapshot
-            )
+            index = self._appended_index
+            snapshot = self._appended_snapshot
             self._appended_index = 0
             self._appended_snapshot = None
+            raft.storage_appended(self._appended_term, index, self._appended_log_term, snapshot)
         if self._applying:
             applied = self._applying
             self._applying = []
             raft.storage_applied(applied)
+
+    def _hand_to_threads(
+        self,
+        messages: list[Message],
+        entries: list[Entry],
+        committed: list[Entry],
+        hard_state: HardState | None,
+        snapshot: Snapshot | None,
+    ) -> None:
+        after_append = self.raft.messages_after_append
+        self.raft.messages_after_append = []
+        if entries or hard_state is not None or snapshot is not None or after_append:
+            messages.append(self._storage_append(entries, hard_state, snapshot, after_append))
+        if committed:
+            messages.append(self._storage_apply(committed))
 
     def _storage_append(
         self,

@@ -39,10 +39,7 @@ def entries_size(entries: list[Entry]) -> int:
 
 
 def payloads_size(entries: list[Entry]) -> int:
-    size = 0
-    for entry in entries:
-        size += len(entry.data)
-    return size
+    return sum([len(entry.data) for entry in entries])
 
 
 def limit_size(entries: list[Entry], size_max: int) -> list[Entry]:

@@ -6,7 +6,9 @@
     d e f wait for the next Ready.
 
 `offset` may lie below the end of the stable log: then the next write replaces
-what is stable there.
+what is stable there. The whole log ends at offset + len(entries) - 1, also
+when there are no entries: then the stable log ends at offset - 1, or the
+snapshot is the one at offset - 1.
 """
 
 from __future__ import annotations
@@ -29,15 +31,6 @@ class Unstable:
         # `entries` is also in somebody else's hands and must not change under them.
         self._shared = False
 
-    def last_index(self) -> int:
-        """The last index in here, or -1 if there is neither entry nor snapshot."""
-        count = len(self.entries)
-        if count:
-            return self.offset + count - 1
-        if self.snapshot is not None:
-            return self.snapshot.index
-        return -1
-
     def term(self, index: int) -> int:
         """The term at `index`, or -1 if it is not in here."""
         place = index - self.offset
@@ -48,9 +41,6 @@ class Unstable:
         if place >= len(self.entries):
             return -1
         return self.entries[place].term
-
-    def has_next_entries(self) -> bool:
-        return self.offset + len(self.entries) > self.offset_in_progress
 
     def next_entries(self) -> list[Entry]:
         """Those whose writing has not begun."""
