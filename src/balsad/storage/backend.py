@@ -123,8 +123,13 @@ class CommitJob:
             return True
         try:
             self._step()
-        except StorageError as error:
-            self._backend.database.failure = error
+        except BaseException as error:
+            # What was built so far cannot be taken back: the free pages are changed.
+            database = self._backend.database
+            if isinstance(error, StorageError):
+                database.failure = error
+            else:
+                database.failure = StorageError(database.path, f"a commit broke off: {error}")
             raise
         return self._built
 

@@ -1,6 +1,7 @@
 """bbolt's file format: one file, copy-on-write pages, one writer, pinned readers."""
 
 from balsad.storage.bolt.bulk import BulkWriter
+from balsad.storage.bolt.check import check
 from balsad.storage.bolt.db import Database
 from balsad.storage.bolt.digest import ContentHash, hash_contents
 from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError, DatabaseLockedError
@@ -20,5 +21,6 @@ __all__ = [
     "Freelist",
     "View",
     "WriteTx",
+    "check",
     "hash_contents",
 ]

@@ -61,7 +61,7 @@ def empty_database(page_size: int = DEFAULT_PAGE_SIZE) -> bytes:
 class Database:
     """The open file. One owner; only `write` may run beside it in another thread."""
 
-    __slots__ = ("_disk", "_fd", "_file_size", "_open", "_sync", "failure", "freelist", "path", "view")
+    __slots__ = ("_disk", "_fd", "_file_size", "_open", "_pinned", "_sync", "failure", "freelist", "path", "view")
 
     def __init__(self, disk: Disk, path: str, fd: int, *, sync: bool) -> None:
         self.path = path
@@ -69,6 +69,7 @@ class Database:
         self._fd = fd
         self._sync = sync
         self._open = True
+        self._pinned: list[View] = []
         self.failure: StorageError | None = None
         meta = read_metas(disk, fd, path)
         self._file_size = disk.size(fd)
@@ -168,7 +169,7 @@ class Database:
         old = self.view
         mapping = old.mapping
         if tx.high_water * tx.page_size > len(mapping):
-            mapping = self._map()  # the old one lives on in the views that use it
+            mapping = self._map()
         view = View(self.path, tx.meta, mapping)
         view.buckets = tx.buckets
         branches = old.branches
@@ -178,7 +179,13 @@ class Database:
         branches.update(tx.branches)
         view.branches = branches
         self.view = view
+        self._unmap(old.mapping)
         self.freelist.freed(tx.txid, tx.freed)
+
+    def _unmap(self, mapping: Mapping) -> None:
+        """Close a map that no view uses any more. Left to chance, it would keep the file open, and with that locked."""
+        if mapping is not self.view.mapping and not any(view.mapping is mapping for view in self._pinned):
+            mapping.close()
 
     # ---- readers
 
@@ -187,11 +194,15 @@ class Database:
         view = View(self.path, self.view.meta, self.view.mapping)
         view.buckets = self.view.buckets
         self.freelist.readers.append(view.txid)
+        self._pinned.append(view)
         return view
 
     def unpin(self, view: View) -> None:
+        """Let go of a pinned state; its pages must not be read any more."""
         self.freelist.readers.remove(view.txid)
-        if not self._open and not self.freelist.readers:
+        self._pinned.remove(view)
+        self._unmap(view.mapping)
+        if not self._open and not self._pinned:
             self._release()
 
     def read(self, count: int, offset: int) -> bytes:
@@ -205,11 +216,11 @@ class Database:
         """Give the file back; pinned readers may finish first."""
         if self._open:
             self._open = False
-            if not self.freelist.readers:
+            if not self._pinned:
                 self._release()
 
     def _release(self) -> None:
-        self.view.mapping.close()  # it holds the file open, and with that the lock
+        self.view.mapping.close()
         self._disk.close(self._fd)
 
 

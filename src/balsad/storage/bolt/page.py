@@ -140,6 +140,13 @@ def leaf_flags(page: bytes, start: int = 0) -> tuple[int, ...]:
     return u32_table(4 * count).unpack_from(page, start + HEADER_SIZE)[0::4]
 
 
+def key_at(page: bytes, index: int) -> bytes:
+    """One key of a leaf page."""
+    element = HEADER_SIZE + ELEMENT_SIZE * index
+    _, position, key_size, _ = LEAF_ELEMENT.unpack_from(page, element)
+    return page[element + position : element + position + key_size]
+
+
 def decode_branch(page: bytes) -> Branch:
     count = page[10] | page[11] << 8
     keys: list[bytes] = []

@@ -70,7 +70,15 @@ class View:
             for key, value, flag in zip(keys, values, leaf_flags(page), strict=True):
                 if flag != BUCKET_FLAG or len(value) < BUCKET_HEADER_SIZE:
                     raise self.broken(page_id, "a bucket", f"a value of {len(value)} bytes with flags {flag}")
-                self.buckets[key] = decode_bucket(value)
+                bucket = decode_bucket(value)
+                inline = bucket.inline
+                if bucket.root == 0 and (
+                    len(inline) < HEADER_SIZE
+                    or inline[8] != LEAF
+                    or HEADER_SIZE + ELEMENT_SIZE * (inline[10] | inline[11] << 8) > len(inline)
+                ):
+                    raise self.broken(page_id, "an inline bucket to be a leaf", f"{inline[:HEADER_SIZE].hex()}")
+                self.buckets[key] = bucket
 
     def broken(self, page_id: int, expected: str, found: str) -> CorruptDatabaseError:
         """The error that says so about a page."""
@@ -90,13 +98,15 @@ class View:
         page = self.mapping[offset : offset + size]
         if page_id < 2 or page_id >= self.high_water or len(page) < size:
             raise self.broken(page_id, f"a page from 2 to {self.high_water - 1}", f"a reference to page {page_id}")
-        found, flags, _, overflow = HEADER.unpack_from(page)
+        found, flags, count, overflow = HEADER.unpack_from(page)
         if found != page_id or (flags != LEAF and flags != BRANCH):
             raise self.broken(page_id, f"branch or leaf page {page_id}", f"{type_name(flags)} page {found}")
         if overflow:
             if page_id + overflow >= self.high_water:
                 raise self.broken(page_id, f"an end before page {self.high_water}", f"{overflow} overflow pages")
             page = self.mapping[offset : offset + (overflow + 1) * size]
+        if HEADER_SIZE + ELEMENT_SIZE * count > len(page):
+            raise self.broken(page_id, f"elements on {len(page)} bytes", f"a count of {count}")
         return page
 
     def branch(self, page_id: int) -> Branch:

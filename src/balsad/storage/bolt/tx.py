@@ -33,7 +33,9 @@ from balsad.storage.bolt.page import (
     decode_leaf,
     encode_branch,
     encode_leaf,
+    key_at,
     leaf_flags,
+    leaf_size,
     pages_for,
     used_size,
 )
@@ -152,7 +154,7 @@ class WriteTx:
         sizes = [len(keys[i]) + len(values[i]) + ELEMENT_SIZE for i in range(count)]
         left = sum(sizes) + HEADER_SIZE  # bytes of one leaf with all that is left
         large = page_size * _LARGE_PAGES
-        threshold = int(page_size * self._fill)
+        threshold = self._threshold()
         start = 0
         while start < count:
             end = start
@@ -182,7 +184,7 @@ class WriteTx:
         run = Run(level, [], [])
         count = len(keys)
         left = branch_size(keys)
-        threshold = int(page_size * self._fill)
+        threshold = self._threshold()
         start = 0
         while start < count:
             end = start
@@ -277,30 +279,56 @@ class WriteTx:
 
     def _apply_to_leaf(self, page_id: int, keys: list[bytes], values: list[bytes | None], start: int, end: int) -> Run:
         page = self._page(page_id)
-        leaf_keys, leaf_values = decode_leaf(page)
+        count = page[10] | page[11] << 8
         if self._leaf_flags == 0 and any(leaf_flags(page)):
             raise self.view.broken(page_id, "plain keys in a bucket that is written to", "a bucket inside it")
+        if count == 0 or keys[start] > key_at(page, count - 1):
+            return self._append_to_leaf(page_id, page, keys, values, start, end)
+        leaf_keys, leaf_values = decode_leaf(page)
         self._free(page_id)
-        before = len(leaf_keys)
-        if not leaf_keys or keys[start] > leaf_keys[-1]:
-            for i in range(start, end):
-                value = values[i]
-                if value is not None:
-                    leaf_keys.append(keys[i])
-                    leaf_values.append(value)
-            return self._put_leaves(leaf_keys, leaf_values)
-        items = dict(zip(leaf_keys, leaf_values, strict=True))
+        at = 0
         for i in range(start, end):
+            key = keys[i]
             value = values[i]
-            if value is None:
-                items.pop(keys[i], None)
-            else:
-                items[keys[i]] = value
-        leaf_keys = sorted(items)
-        run = self._put_leaves(leaf_keys, [items[key] for key in leaf_keys])
-        if len(run.pages) == 1 and len(leaf_keys) < before:
+            at = bisect_left(leaf_keys, key, at)
+            if at < len(leaf_keys) and leaf_keys[at] == key:
+                if value is None:
+                    del leaf_keys[at]
+                    del leaf_values[at]
+                else:
+                    leaf_values[at] = value
+            elif value is not None:
+                leaf_keys.insert(at, key)
+                leaf_values.insert(at, value)
+        run = self._put_leaves(leaf_keys, leaf_values)
+        if len(run.pages) == 1 and len(leaf_keys) < count:
             run.shrunk = used_size(self.leaves[run.pages[0]]) < self._merge_below
         return run
+
+    def _append_to_leaf(
+        self, page_id: int, page: bytes, keys: list[bytes], values: list[bytes | None], start: int, end: int
+    ) -> Run:
+        """The changes all come after the leaf's keys; a leaf that has no room for more stays as it is."""
+        new_keys: list[bytes] = []
+        new_values: list[bytes] = []
+        for i in range(start, end):
+            value = values[i]
+            if value is not None:
+                new_keys.append(keys[i])
+                new_values.append(value)
+        count = page[10] | page[11] << 8
+        if count:
+            size = used_size(page)
+            full = not new_keys or size + leaf_size(new_keys[:1], new_values[:1]) - HEADER_SIZE > self.page_size
+            if full and (not new_keys or count >= 2 * KEYS_PER_PAGE_MIN or size > self.page_size * _LARGE_PAGES):
+                run = Run(0, [key_at(page, 0)], [page_id])
+                return self._join(run, self._put_leaves(new_keys, new_values))
+        leaf_keys, leaf_values = decode_leaf(page)
+        self._free(page_id)
+        return self._put_leaves(leaf_keys + new_keys, leaf_values + new_values)
+
+    def _threshold(self) -> int:
+        return int(self.page_size * self._fill)
 
     def _used(self, page_id: int) -> int:
         branch = self.branches.get(page_id)
@@ -368,8 +396,9 @@ class WriteTx:
             return False
         while self._is_branch(page_id):
             page_id = self._branch(page_id).pages[-1]
-        keys, _ = decode_leaf(self._page(page_id))
-        return not keys or key > keys[-1]
+        page = self._page(page_id)
+        count = page[10] | page[11] << 8
+        return count == 0 or key > key_at(page, count - 1)
 
     def update(
         self, name: bytes, keys: list[bytes], values: list[bytes | None], start: int, end: int, fill: float
