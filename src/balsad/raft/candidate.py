@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from balsad.raft.election import campaign, poll
 from balsad.raft.errors import ProposalDroppedError
 from balsad.raft.follower import handle_append, handle_heartbeat, handle_snapshot
 from balsad.raft.kinds import (
@@ -39,10 +40,10 @@ def step_candidate(raft: Raft, message: Message) -> None:
         handle_snapshot(raft, message)
     # A candidate may still get answers to its pre-vote: not those.
     elif kind == (MSG_PRE_VOTE_RESP if raft.role == PRE_CANDIDATE else MSG_VOTE_RESP):
-        result = raft.poll(message.from_, kind, not message.reject)
+        result = poll(raft, message.from_, kind, not message.reject)
         if result == VOTE_WON:
             if raft.role == PRE_CANDIDATE:
-                raft.campaign(pre_vote=False)
+                campaign(raft, False, False)
             else:
                 raft.become_leader()
                 broadcast_append(raft)

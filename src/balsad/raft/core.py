@@ -18,7 +18,8 @@ from typing import Final
 from balsad.raft import confchange
 from balsad.raft.candidate import step_candidate
 from balsad.raft.config import Config
-from balsad.raft.errors import CompactedError, ProposalDroppedError, RaftPanic
+from balsad.raft.election import answer_vote_request, hup
+from balsad.raft.errors import ProposalDroppedError, RaftPanic
 from balsad.raft.events import EVENTS_MAX, INFO, WARNING, Event, Fact
 from balsad.raft.follower import step_follower
 from balsad.raft.kinds import (
@@ -307,74 +308,6 @@ class Raft:
         progress = self.tracker.progress.get(self.id)
         return progress is not None and not progress.is_learner and self.log.unstable.snapshot is None
 
-    # Elections
-
-    def hup(self, *, pre_vote: bool, transfer: bool = False) -> None:
-        """Start an election if we may."""
-        if self.role == LEADER:
-            return
-        if not self.promotable():
-            self.note(WARNING, "cannot campaign: not promotable", {})
-            return
-        if self._has_unapplied_conf_changes():
-            self.note(WARNING, "cannot campaign: configuration changes are not applied yet", {})
-            return
-        self.note(INFO, "is starting a new election", {})
-        self.campaign(pre_vote=pre_vote, transfer=transfer)
-
-    def _has_unapplied_conf_changes(self) -> bool:
-        log = self.log
-        low = log.applied + 1
-        while low <= log.committed:
-            # By pages, as the entries may have to be read.
-            try:
-                entries = log.slice(low, log.committed + 1, log.applying_size_max)
-            except CompactedError as error:
-                raise RaftPanic(f"error scanning unapplied entries [{low}, {log.committed + 1}): {error}") from None
-            for entry in entries:
-                if entry.type != ENTRY_NORMAL:
-                    return True
-            low += len(entries)
-        return False
-
-    def campaign(self, *, pre_vote: bool, transfer: bool = False) -> None:
-        if pre_vote:
-            self.become_pre_candidate()
-            kind = MSG_PRE_VOTE
-            answer = MSG_PRE_VOTE_RESP
-            # For the term that we would have.
-            term = self.term + 1
-        else:
-            self.become_candidate()
-            kind = MSG_VOTE
-            answer = MSG_VOTE_RESP
-            term = self.term
-        context = CAMPAIGN_TRANSFER if transfer else b""
-        for node_id in self.tracker.config.voters():
-            if node_id == self.id:
-                # Our own vote counts once it is on disk.
-                self.send(Message(answer, node_id, term=term))
-                continue
-            index = self.log.last_index()
-            log_term = self.log.last_term()
-            self.note(
-                INFO,
-                "sent vote request",
-                {"kind": MESSAGE_NAMES[kind], "to": node_id, "log_term": log_term, "index": index},
-            )
-            self.send(Message(kind, node_id, term=term, index=index, log_term=log_term, context=context))
-
-    def poll(self, node_id: int, kind: int, granted: bool) -> int:
-        """Count a vote, and give the result so far."""
-        self.tracker.record_vote(node_id, granted)
-        yes, no, result = self.tracker.tally()
-        self.note(
-            INFO,
-            "received vote",
-            {"kind": MESSAGE_NAMES[kind], "from": node_id, "granted": granted, "votes": yes, "rejections": no},
-        )
-        return result
-
     # Stepping
 
     def step(self, message: Message) -> None:
@@ -386,9 +319,9 @@ class Raft:
             return
         kind = message.type
         if kind == MSG_HUP:
-            self.hup(pre_vote=self.pre_vote)
+            hup(self, self.pre_vote, False)
         elif kind in _VOTE_REQUESTS:
-            self._step_vote(message)
+            answer_vote_request(self, message)
         elif kind == MSG_STORAGE_APPEND_RESP:
             self.storage_appended(message.term, message.index, message.log_term, message.snapshot)
         elif kind == MSG_STORAGE_APPLY_RESP:
@@ -449,36 +382,6 @@ class Raft:
                 {"kind": MESSAGE_NAMES[kind], "from": message.from_, "message_term": message.term},
             )
         return False
-
-    def _step_vote(self, message: Message) -> None:
-        kind = message.type
-        answer = MSG_VOTE_RESP if kind == MSG_VOTE else MSG_PRE_VOTE_RESP
-        can_vote = (
-            # The same vote again,
-            self.vote == message.from_
-            # or none yet, and no leader known,
-            or (self.vote == 0 and self.lead == 0)
-            # or only asked about a term to come.
-            or (kind == MSG_PRE_VOTE and message.term > self.term)
-        )
-        facts: dict[str, Fact] = {
-            "kind": MESSAGE_NAMES[kind],
-            "from": message.from_,
-            "log_term": message.log_term,
-            "index": message.index,
-            "vote": self.vote,
-        }
-        # Learners vote too: one may have been made a voter and not know it yet, while its vote decides.
-        if can_vote and self.log.is_up_to_date(message.index, message.log_term):
-            self.note(INFO, "cast vote", facts)
-            # The term of the request: of a pre-vote it is not ours, and ours would make the asker ignore us.
-            self.send(Message(answer, message.from_, term=message.term))
-            if kind == MSG_VOTE:
-                self.election_elapsed = 0
-                self.vote = message.from_
-        else:
-            self.note(INFO, "rejected vote request", facts)
-            self.send(Message(answer, message.from_, term=self.term, reject=True))
 
     # What the disk and the state machine have done
 

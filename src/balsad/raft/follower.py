@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from balsad.raft.election import hup
 from balsad.raft.errors import ProposalDroppedError
 from balsad.raft.events import ERROR, INFO
 from balsad.raft.kinds import (
@@ -56,7 +57,7 @@ def step_follower(raft: Raft, message: Message) -> None:
     elif kind == MSG_TIMEOUT_NOW:
         raft.note(INFO, "received MsgTimeoutNow and starts an election to get leadership", {"from": message.from_})
         # Without a pre-vote: the leader itself asks, so there is nobody to disturb.
-        raft.hup(pre_vote=False, transfer=True)
+        hup(raft, False, True)
     elif kind == MSG_FORGET_LEADER:
         if raft.read_only.lease_based:
             # The leader may be answering reads in the belief that we would not vote for another.

@@ -39,7 +39,10 @@ def entries_size(entries: list[Entry]) -> int:
 
 
 def payloads_size(entries: list[Entry]) -> int:
-    return sum([len(entry.data) for entry in entries])
+    size = 0
+    for entry in entries:
+        size += len(entry.data)
+    return size
 
 
 def limit_size(entries: list[Entry], size_max: int) -> list[Entry]:
