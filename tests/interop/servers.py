@@ -73,12 +73,13 @@ class HeldPort:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what etcd and its tools would read."""
-    return {
+    """This process's environment without what etcd and its tools would read, in UTC."""
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("ETCD", "BALSAD")) and "proxy" not in name.lower()
     }
+    return {**kept, "TZ": "UTC"}
 
 
 class Member:
