@@ -147,13 +147,7 @@ class Member:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, JSON body (or None) and headers of one HTTP request."""
-        request = urllib.request.Request(self.client_url + path, data=body, headers=headers or {}, method=method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=5) as answer:
-                status, data, fields = answer.status, answer.read(), dict(answer.headers)
-        except urllib.error.HTTPError as error:
-            status, data, fields = error.code, error.read(), dict(error.headers)
+        status, data, fields = fetch(self.client_url + path, method, body, headers)
         return status, json.loads(data) if data.strip() else None, fields
 
     def etcdctl(self, *arguments: str, check: bool = True, env: dict[str, str] | None = None) -> str:
@@ -214,6 +208,19 @@ def run_tool(
             + (logs() if logs is not None else "")
         )
     return done.stdout if check else done.stdout + done.stderr
+
+
+def fetch(
+    url: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and headers of one HTTP request; an HTTP error's too."""
+    request = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=5) as answer:
+            return answer.status, answer.read(), dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), dict(error.headers)
 
 
 def etcdutl(*arguments: str, check: bool = True) -> str:
