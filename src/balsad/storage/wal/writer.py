@@ -235,6 +235,10 @@ class Wal:
             size = max(size, self._segment_bytes)
             if size > self._offset:
                 self._disk.fallocate(tail.fd, self._offset, size - self._offset)
+            if not self._no_sync:
+                # Were the truncation lost in a crash but not the records written after it,
+                # the old bytes would follow the new ones.
+                self._disk.fdatasync(tail.fd)
         except OSError as error:
             raise os_error(tail.path, "preallocate", error, offset=self._offset) from error
         self._ready()
