@@ -29,7 +29,6 @@ _UNITS: Final = {
 }
 _PART: Final = re.compile(r"(?P<whole>[0-9]*)(?:\.(?P<fraction>[0-9]*))?(?P<unit>[^0-9.]*)")
 _NANOSECONDS_MAX: Final = (1 << 63) - 1
-_FRACTION_DIGITS_MAX: Final = 18
 
 
 def parse_duration(text: str) -> int:
@@ -61,7 +60,9 @@ def parse_duration(text: str) -> int:
         scale = _UNITS[unit]
         total += int(whole or "0") * scale
         if fraction:
-            digits = fraction[:_FRACTION_DIGITS_MAX]
+            digits = fraction[:19]
+            if int(digits) > _NANOSECONDS_MAX:
+                digits = fraction[:18]
             total += int(float(int(digits)) * (scale / 10 ** len(digits)))  # in floats, as Go does
         if total > _NANOSECONDS_MAX:
             raise ValueError(invalid)
