@@ -319,10 +319,10 @@ class Backend:
         """Remove a bucket with all keys, whether it is there or not. Commits what is pending, and itself."""
         if bucket in self._pending:
             self.commit()
-            tx, _ = self._begin()
+            tx, release = self._begin()
             tx.delete_bucket(bucket)
             del self._pending[bucket]
-            self._job = CommitJob(self, tx, [], [])
+            self._job = CommitJob(self, tx, release, [])
             self._job.complete()
 
     def pending_of(self, bucket: bytes) -> Changes:
@@ -412,9 +412,12 @@ class Backend:
 
         Raises: StorageError when an earlier write failed: this backend will never commit again.
         """
-        assert self._job is None, "a commit is under way"
         self._check()
-        return self._start() if self.pending_ops else None
+        assert self._job is None, "a commit is under way"
+        if not self.pending_ops:
+            return None
+        self._run_hooks()
+        return self._start()
 
     def _check(self) -> None:
         if self.database.failure is not None:
@@ -425,9 +428,11 @@ class Backend:
         tx = WriteTx(self.database.view, freelist)
         return tx, freelist.begin(tx.txid)
 
-    def _start(self) -> CommitJob:
+    def _run_hooks(self) -> None:
         for hook in self.before_commit:
             hook()
+
+    def _start(self) -> CommitJob:
         tx, release = self._begin()
         for name in self._created:
             tx.create_bucket(name)
@@ -459,8 +464,7 @@ class Backend:
         self._check()
         if self._job is not None:
             self._job.complete()
-        for hook in self.before_commit:
-            hook()
+        self._run_hooks()
         if self.pending_ops:
             self._start().complete()
 

@@ -220,8 +220,13 @@ class WriteTx:
         if not right.pages:
             return left
         if left.level == right.level:
+            small = right.pages[0] if right.shrunk else left.pages[0] if left.shrunk else 0
             left.keys.extend(right.keys)
             left.pages.extend(right.pages)
+            left.shrunk = False
+            if small:
+                self._merge(left, small)
+                left.shrunk = len(left.pages) == 1 and self._used(left.pages[0]) < self._merge_below
             return left
         if left.level > right.level:
             left.keys.pop()
@@ -250,7 +255,6 @@ class WriteTx:
         child_pages = branch.pages
         child_count = len(child_pages)
         run = Run(level - 1, [], [])
-        shrunk: list[int] = []
         child = 0
         while start < end:
             at = bisect_right(child_keys, keys[start], child) - 1
@@ -259,17 +263,12 @@ class WriteTx:
             cut = bisect_left(keys, child_keys[at + 1], start, end) if at + 1 < child_count else end
             if at > child:
                 run = self._join(run, Run(level - 1, child_keys[child:at], child_pages[child:at]))
-            replaced = self._apply(child_pages[at], level - 1, keys, values, start, cut)
-            if replaced.shrunk and replaced.level == level - 1:
-                shrunk.append(replaced.pages[0])
-            run = self._join(run, replaced)
+            run = self._join(run, self._apply(child_pages[at], level - 1, keys, values, start, cut))
             child = at + 1
             start = cut
         if child < child_count:
             run = self._join(run, Run(level - 1, child_keys[child:], child_pages[child:]))
         self._free(page_id)
-        for small in shrunk:
-            self._merge(run, small)
         if run.level < level - 1 or len(run.pages) < 2:
             return run
         packed = self._put_branches(run.keys, run.pages, level)
@@ -336,8 +335,6 @@ class WriteTx:
 
     def _merge(self, run: Run, page_id: int) -> None:
         """Put a nearly empty page of the run together with a neighbour, when both fit into one page."""
-        if page_id not in run.pages:
-            return
         at = run.pages.index(page_id)
         if at == 0:
             at = 1
