@@ -45,7 +45,7 @@ class AutoCompaction:
     def from_config(config: ServerConfig) -> PeriodicCompaction | RevisionCompaction | None:
         """None when nothing shall be compacted automatically. Raises: StartError."""
         retention = compaction_retention(config.auto_compaction_mode, config.auto_compaction_retention)
-        if retention == 0:
+        if retention <= 0:
             return None
         if config.auto_compaction_mode == RevisionCompaction.mode:
             return RevisionCompaction(retention)
@@ -72,7 +72,8 @@ class PeriodicCompaction(AutoCompaction):
         self._every_s: Final = min(period_s, HOUR_S)
         super().__init__(self._every_s / SAMPLES_PER_INTERVAL)
         # One more than fit into the period: the oldest is that of a period ago when the newest is still to come.
-        self._samples: deque[int] = deque(maxlen=round(period_s / self.interval_s) + 1)
+        self._samples_max: Final = round(period_s / self.interval_s) + 1
+        self._samples: deque[int] = deque(maxlen=self._samples_max)
         self._wait_s = period_s
         self._last_success = 0.0
         self._success_before = 0.0
@@ -90,7 +91,7 @@ class PeriodicCompaction(AutoCompaction):
         if not passed:
             return None
         # What was missed, as while the machine slept, is taken for the last that was seen.
-        for _ in range(min(passed - 1, SAMPLES_PER_INTERVAL)):
+        for _ in range(min(passed - 1, self._samples_max)):
             self._samples.append(self._samples[-1])
         revision = self._samples[0]
         self._samples.append(current_revision)
