@@ -7,8 +7,15 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from balsad.errors import Code, RequestError
-from balsad.transport.frames import FRAME_SIZE_MAX, HEADERS, header_frames, pack_u32, unpack_u32
-from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, trailer_block
+from balsad.transport.frames import (
+    FRAME_SIZE_MAX,
+    HEADERS,
+    INTERNAL_ERROR,
+    header_frames,
+    rst_stream,
+    unpack_u32,
+)
+from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, GzipError, gunzip, gzip, trailer_block
 from balsad.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -21,10 +28,11 @@ TRAILER_HEAD: Final = len(OK_BLOCK) << 8 | HEADERS
 pack_answer: Final = Struct(f">IBI{len(RESPONSE_BLOCK)}sIBIBI").pack
 pack_trailer: Final = Struct(f">IBI{len(OK_BLOCK)}s").pack
 pack_message: Final = Struct(">IBIBI").pack
+pack_message_head: Final = Struct(">BI").pack
 
 MESSAGE_HEAD_SIZE: Final = 5
-# A message longer than this goes out in slices.
-WHOLE_MESSAGE_MAX: Final = FRAME_SIZE_MAX - MESSAGE_HEAD_SIZE
+# What the fields of a block count beyond its bytes in a header list's size, roughly.
+BLOCK_OVERHEAD: Final = 128
 
 
 class Call(Stream):
@@ -39,7 +47,7 @@ class Call(Stream):
     handler: StreamHandler | None = None
     headers_sent: bool = False
     begun: bool = False
-    counted: bool = False
+    """Handed to the application, and counted as started."""
     chunks: list[bytes] | None = None
     chunk_bytes: int = 0
     chunk_need: int = 0
@@ -63,17 +71,16 @@ class Call(Stream):
 
     def respond(self, message: bytes) -> None:
         """Answer a unary call with this message and status OK."""
-        if self.closed:
-            return
         connection = self.connection
         size = len(message) + MESSAGE_HEAD_SIZE
         if (
-            size > FRAME_SIZE_MAX
+            size > connection.fast_answer_max
             or size > connection.send_window
             or size > connection.peer_initial_window - self.send_used
+            or self.closed
             or self.headers_sent
             or not self.recv_closed
-            or self.headers.response_block is not RESPONSE_BLOCK
+            or self.headers.unary is None
         ):
             self.send(message)
             self.finish()
@@ -86,18 +93,24 @@ class Call(Stream):
             pack_trailer(TRAILER_HEAD, 5, stream_id, OK_BLOCK),
         )
         self.closed = True
-        method = self.headers.method
-        if method is not None:
-            method.ok += 1
-            method.messages_out += 1
-            method.bytes_out += size - MESSAGE_HEAD_SIZE
-        connection.forget(self)
-        connection.mark()
+        method = self.headers.unary
+        method.ok += 1
+        method.bytes_out += size - MESSAGE_HEAD_SIZE
+        if self.timer_tick or connection.goaway_sent:
+            connection.forget(self)
+        else:
+            del connection.streams[stream_id]
+        if not connection.is_dirty:
+            connection.mark()
 
     def send(self, message: bytes) -> None:
         """Send one message of a stream."""
         if self.closed:
             return
+        compressed = 0
+        if self.headers.is_gzip:
+            message = gzip(message)
+            compressed = 1
         connection = self.connection
         if not self.headers_sent:
             self._send_headers()
@@ -114,11 +127,11 @@ class Call(Stream):
             or size > connection.send_window
             or size > connection.peer_initial_window - self.send_used
         ):
-            self.queue(b"\x00" + pack_u32(length), message)
+            self.queue(pack_message_head(compressed, length), message)
         else:
             connection.send_window -= size
             self.send_used += size
-            connection.out += (pack_message(size << 8, 0, self.stream_id, 0, length), message)
+            connection.out += (pack_message(size << 8, 0, self.stream_id, compressed, length), message)
         connection.mark()
 
     def finish(self) -> None:
@@ -134,7 +147,7 @@ class Call(Stream):
     # What the connection says.
 
     def on_data(self, data: bytes) -> None:
-        if self.begun:
+        if self.begun and self.handler is None:
             # grpc-go never reads a second message of a unary call.
             return
         if self.chunks is not None:
@@ -152,15 +165,27 @@ class Call(Stream):
             if length > limit:
                 self._refuse(Code.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({length} vs. {limit})")
                 return
-            if data[pos]:
-                self._refuse_payload(data[pos])
-                return
             stop = pos + MESSAGE_HEAD_SIZE + length
             if stop > size:
                 self._keep(data, pos, MESSAGE_HEAD_SIZE + length)
                 return
-            self.on_message(data[pos + MESSAGE_HEAD_SIZE : stop])
-            if self.closed or self.begun:
+            message = data[pos + MESSAGE_HEAD_SIZE : stop]
+            if data[pos]:
+                if data[pos] != 1 or not self.headers.is_gzip:
+                    self._refuse_payload(data[pos])
+                    return
+                try:
+                    message = gunzip(message, limit)
+                except GzipError as error:
+                    self._refuse(Code.INTERNAL, f"grpc: failed to decompress the received message {error}")
+                    return
+                if len(message) > limit:
+                    self._refuse(
+                        Code.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({len(message)} vs. {limit})"
+                    )
+                    return
+            self.on_message(message)
+            if self.closed or self.handler is None:
                 return
             pos = stop
         if pos < size:
@@ -170,9 +195,9 @@ class Call(Stream):
         """Hand a whole message to the application."""
         method = self.headers.method
         assert method is not None
+        method.bytes_in += len(message)
         if method.handler is None:
             method.messages_in += 1
-            method.bytes_in += len(message)
             handler = self.handler
             if handler is None:
                 return
@@ -182,25 +207,15 @@ class Call(Stream):
                 self._refuse(error.code, error.text)
             return
         self.begun = True
-        method.bytes_in += len(message)
+        method.calls += 1
         try:
             if method.fast is not None:
                 answer = method.fast(self.headers, message)
                 if answer is not None:
-                    method.calls += 1
-                    method.messages_in += 1
-                    self.counted = True
                     self.respond(answer)
                     return
-            method.calls += 1
-            method.messages_in += 1
-            self.counted = True
             method.handler(self, message)
         except RequestError as error:
-            if not self.counted:
-                method.calls += 1
-                method.messages_in += 1
-                self.counted = True
             self.fail(error.code, error.text)
 
     def on_half_close(self) -> None:
@@ -208,12 +223,12 @@ class Call(Stream):
         if self.closed:
             return
         partial = self.chunks is not None
-        if self.headers.unary is not None:
+        if self.handler is None:
             if not self.begun:
                 self.fail(Code.UNKNOWN, "unexpected EOF" if partial else "EOF")
         elif partial:
             self._refuse(Code.INTERNAL, "unexpected EOF")
-        elif self.handler is not None:
+        else:
             try:
                 self.handler.on_half_close()
             except RequestError as error:
@@ -287,13 +302,24 @@ class Call(Stream):
         block = trailer_block(code, text)
         if not self.headers_sent:
             block = self.headers.response_block + block
-        self.end(header_frames(self.stream_id, block, True))
+        if len(block) + BLOCK_OVERHEAD > self.connection.peer_header_list_max:
+            # Source: grpc-go checkForHeaderListSize.
+            self.end_with(rst_stream(self.stream_id, INTERNAL_ERROR))
+            return
+        self.end_with(header_frames(self.stream_id, block, True))
 
     def _count(self, code: int) -> None:
         method: Method | None = self.headers.method
-        if method is None or not self.counted:
+        if method is None or not self.begun:
             return
         if code == 0:
             method.ok += 1
         else:
             method.count_failed(code)
+
+
+class WholeCall(Call):
+    """A unary call that came with its message, all in one read."""
+
+    recv_closed: bool = True
+    begun: bool = True

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import zlib
 from typing import Final
 
-from balsad.transport.header_block import literal
+from balsad.transport.header_block import HeaderBlockError, decode_huffman_once, literal
 
 CONTENT_TYPE: Final = b"application/grpc"
 
@@ -40,11 +41,12 @@ RESERVED: Final = frozenset(
 )
 
 
-def response_block(subtype: bytes) -> bytes:
-    """The header block that answers a request of this content subtype."""
-    if not subtype:
-        return RESPONSE_BLOCK
-    return b"\x88" + literal(b"content-type", CONTENT_TYPE + b"+" + subtype)
+def response_block(subtype: bytes, is_gzip: bool) -> bytes:
+    """The header block that answers a request of this content subtype and encoding."""
+    block = RESPONSE_BLOCK if not subtype else b"\x88" + literal(b"content-type", CONTENT_TYPE + b"+" + subtype)
+    if is_gzip:
+        block += literal(b"grpc-encoding", b"gzip")
+    return block
 
 
 def percent_encode(text: str) -> bytes:
@@ -63,7 +65,7 @@ def trailer_block(code: int, text: str) -> bytes:
 
 
 def parse_timeout(value: bytes) -> float | None:
-    """Seconds of a grpc-timeout value, or None when it is malformed."""
+    """Seconds of a grpc-timeout value, 0 for a negative one, or None when it is malformed."""
     if not 2 <= len(value) <= 9:
         return None
     unit = _UNIT_S.get(value[-1])
@@ -74,7 +76,53 @@ def parse_timeout(value: bytes) -> float | None:
         # Go's ParseInt takes a sign.
         if digits[:1] not in (b"+", b"-") or not digits[1:].isdigit():
             return None
-    return int(digits) * unit
+    return max(0.0, int(digits) * unit)
+
+
+# Clients with deadlines send what is left of them, a value in a narrow range.
+_TIMEOUTS_SEEN: Final[dict[bytes, float]] = {}
+_TIMEOUTS_SEEN_MAX: Final = 4096
+
+
+def read_timeout(literal_string: bytes) -> float:
+    """Seconds of a grpc-timeout as it stands in a header block, length first; -1 when it is malformed."""
+    known = _TIMEOUTS_SEEN.get(literal_string)
+    if known is not None:
+        return known
+    raw = literal_string[1:]
+    try:
+        seconds = parse_timeout(decode_huffman_once(raw) if literal_string[0] & 128 else raw)
+    except HeaderBlockError:
+        return -1.0
+    if seconds is None:
+        return -1.0
+    if len(_TIMEOUTS_SEEN) >= _TIMEOUTS_SEEN_MAX:
+        _TIMEOUTS_SEEN.clear()
+    _TIMEOUTS_SEEN[literal_string] = seconds
+    return seconds
+
+
+class GzipError(Exception):
+    """A message is not the gzip stream it claims to be."""
+
+
+def gunzip(data: bytes, size_max: int) -> bytes:
+    """What a gzip stream holds, at most one byte over `size_max` of it. Raises GzipError."""
+    if not data:
+        raise GzipError("EOF")
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        text = stream.decompress(data, size_max + 1)
+    except zlib.error as error:
+        raise GzipError("gzip: invalid header" if data[:3] != b"\x1f\x8b\x08" else "flate: corrupt input") from error
+    if not stream.eof and len(text) <= size_max:
+        raise GzipError("unexpected EOF")
+    return text
+
+
+def gzip(data: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=31)
+    return stream.compress(data) + stream.flush()
 
 
 def decode_binary(value: bytes) -> bytes | None:

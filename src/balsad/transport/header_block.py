@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 from hpack.exceptions import HPACKError
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
@@ -26,6 +28,12 @@ _HUFFMAN_SEEN_MAX: Final = 4096
 _HUFFMAN_KEPT_BYTES: Final = 128
 
 FIELD_OVERHEAD: Final = 32  # what a field counts beyond its bytes in a header list's size
+
+
+_TIMEOUT_NAME: Final = b"grpc-timeout"
+_TIMEOUT_PLAIN: Final = bytes((len(_TIMEOUT_NAME),)) + _TIMEOUT_NAME
+_TIMEOUT_CODE: Final = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(_TIMEOUT_NAME)
+_TIMEOUT_HUFFMAN: Final = bytes((len(_TIMEOUT_CODE) | 0x80,)) + _TIMEOUT_CODE
 
 
 class HeaderBlockError(ValueError):
@@ -75,15 +83,20 @@ def read_huffman(raw: bytes) -> bytes:
     text = _HUFFMAN_SEEN.get(raw)
     if text is not None:
         return text
-    try:
-        text = bytes(decode_huffman(raw))
-    except HPACKError as error:
-        raise HeaderBlockError(str(error)) from error
+    text = decode_huffman_once(raw)
     if len(raw) <= _HUFFMAN_KEPT_BYTES:
         if len(_HUFFMAN_SEEN) >= _HUFFMAN_SEEN_MAX:
             _HUFFMAN_SEEN.clear()
         _HUFFMAN_SEEN[raw] = text
     return text
+
+
+def decode_huffman_once(raw: bytes) -> bytes:
+    """The same, for a string that will not come again."""
+    try:
+        return bytes(decode_huffman(raw))
+    except HPACKError as error:
+        raise HeaderBlockError(str(error)) from error
 
 
 def decode_stateless(block: bytes, list_size_max: int) -> list[Field]:
@@ -146,6 +159,34 @@ def status_field(status: int) -> bytes:
     if status == 200:
         return b"\x88"
     return literal(b":status", b"%d" % status)
+
+
+def find_timeout(block: bytes) -> int:
+    """Where the length of the grpc-timeout value stands in a block that may have one, or -1.
+
+    Only the bytes are looked for: whether they are the name of a field there,
+    and not part of some value, is for `is_field_boundary` to say.
+    """
+    pos = block.find(_TIMEOUT_HUFFMAN)
+    if pos > 0:
+        return pos + len(_TIMEOUT_HUFFMAN)
+    pos = block.find(_TIMEOUT_PLAIN)
+    if pos > 0:
+        return pos + len(_TIMEOUT_PLAIN)
+    return -1
+
+
+def is_timeout_field(block: bytes, pos: int, list_size_max: int) -> bool:
+    """Whether what `find_timeout` found is a grpc-timeout field written with its name."""
+    plain = block.startswith(_TIMEOUT_PLAIN, pos - len(_TIMEOUT_PLAIN))
+    start = pos - len(_TIMEOUT_PLAIN if plain else _TIMEOUT_HUFFMAN) - 1
+    if start < 0 or block[start] not in (0x00, 0x10, 0x40):
+        return False
+    try:
+        decode_stateless(block[:start], list_size_max)
+    except HeaderBlockError:
+        return False
+    return True
 
 
 def encode(fields: list[Field]) -> bytes:

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
+
+# Source: net/http DetectContentType.
+_BINARY: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+
+
+def has_body(status: int) -> bool:
+    """Whether an answer of this status may have a body."""
+    return status >= 200 and status not in (204, 304)
+
+
+def with_type(headers: Mapping[str, str], body: bytes) -> Mapping[str, str]:
+    """The headers with a Content-Type, guessed as Go does it for what etcd answers: text or bytes."""
+    if not body or "Content-Type" in headers or "Content-Encoding" in headers:
+        return headers
+    is_text = _BINARY.search(body[:512]) is None
+    return {**headers, "Content-Type": "text/plain; charset=utf-8" if is_text else "application/octet-stream"}
 
 
 class HttpRequest:

@@ -10,12 +10,13 @@ Source: RFC 9112; words and header order as Go's net/http server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from balsad.transport.http import HttpRequest
+from balsad.transport.http import HttpRequest, has_body, with_type
 
 if TYPE_CHECKING:
     from balsad.transport.rpc_server import RpcServer, Sink
@@ -27,7 +28,12 @@ CLOSED: Final = 3
 
 WRITABLE_MARK: Final = 64 * 1024
 CHUNK_LINE_MAX: Final = 4096
-_TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+REQUEST_LINE_MAX: Final = 4096  # what is looked at to tell HTTP/1 from something else
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VERSION: Final = re.compile(r"HTTP/1\.[0-9]+")
+_HOST: Final = re.compile(r"[!$%&'()*+,\-.:;=\[\]_~0-9A-Za-z]*")
+_BAD_TARGET: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -35,17 +41,16 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class BadRequestError(Exception):
     """The client's bytes are no request we can serve; the connection ends after saying so."""
 
-    def __init__(self, status: str, detail: str = "") -> None:
+    def __init__(self, status: str, detail: str = "", body: str = "") -> None:
         super().__init__(detail or status)
-        self.status = status
-        self.detail = detail
+        self.status = f"{status}: {detail}" if detail else status
+        self.body = body or self.status
 
 
 def error_answer(error: BadRequestError) -> bytes:
     """What Go's server writes before it closes the connection."""
-    body = f"{error.status}: {error.detail}" if error.detail else error.status
     return (
-        f"HTTP/1.1 {error.status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{body}"
+        f"HTTP/1.1 {error.status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n{error.body}"
     ).encode()
 
 
@@ -78,24 +83,34 @@ class RequestHead:
         return not self.wants("close")
 
 
+class UnknownProtocolError(Exception):
+    """The first line is no request line of HTTP/1."""
+
+
+def parse_request_line(line: bytes) -> tuple[str, str, str]:
+    """Method, target and version. Raises UnknownProtocolError."""
+    method, space, rest = line.decode("latin-1").partition(" ")
+    target, second_space, version = rest.rpartition(" ") if rest.count(" ") == 1 else ("", "", "")
+    if not (space and second_space) or _VERSION.fullmatch(version) is None:
+        raise UnknownProtocolError
+    return method, target, version
+
+
 def parse_head(data: bytes) -> RequestHead:
-    """The head whose lines these are. Raises BadRequestError."""
+    """The head whose lines these are. Raises BadRequestError, UnknownProtocolError.
+
+    Source: net/http readRequest, conn.readRequest, readTransfer.
+    """
     lines = data.split(b"\n")
-    first = lines[0].removesuffix(b"\r").decode("latin-1")
-    parts = first.split(" ", 2)
-    if len(parts) != 3:
+    method, target, version = parse_request_line(lines[0].removesuffix(b"\r"))
+    if _TOKEN.fullmatch(method) is None:
         raise BadRequestError("400 Bad Request")
-    method, target, version = parts
-    if not method or any(byte not in _TOKEN for byte in method.encode("latin-1")):
-        raise BadRequestError("400 Bad Request")
-    if version not in ("HTTP/1.1", "HTTP/1.0"):
-        if len(version) == 8 and version.startswith("HTTP/") and version[5].isdigit() and version[7].isdigit():
-            raise BadRequestError("505 HTTP Version Not Supported: unsupported protocol version")
-        raise BadRequestError("400 Bad Request")
+    target = _parse_target(target)
     headers: dict[str, str] = {}
-    hosts = 0
+    hosts: list[str] = []
     lengths: list[str] = []
     encodings: list[str] = []
+    detail = ""
     name = ""
     for line in lines[1:]:
         line = line.removesuffix(b"\r")
@@ -104,31 +119,45 @@ def parse_head(data: bytes) -> RequestHead:
         if line[:1] in (b" ", b"\t"):
             if not name:
                 raise BadRequestError("400 Bad Request")
-            headers[name] = (headers[name] + " " + line.strip(b" \t").decode("latin-1")).strip()
+            headers[name] = (headers[name] + " " + line.strip(b" \t").decode("utf-8", "surrogateescape")).strip()
             continue
         raw_name, colon, raw_value = line.partition(b":")
-        if not colon or not raw_name or any(byte not in _TOKEN for byte in raw_name):
+        if not colon:
             raise BadRequestError("400 Bad Request")
         name = raw_name.decode("latin-1").lower()
+        if _TOKEN.fullmatch(name) is None:
+            detail = "invalid header name"
+        elif _BAD_VALUE.search(raw_value) is not None:
+            detail = detail or "invalid header value"
         value = raw_value.strip(b" \t").decode("utf-8", "surrogateescape")
-        if any((byte < 32 and byte != 9) or byte == 127 for byte in raw_value):
-            raise BadRequestError("400 Bad Request", "invalid header value")
         if name == "host":
-            hosts += 1
+            hosts.append(value)
         elif name == "content-length":
             lengths.append(value)
         elif name == "transfer-encoding":
             encodings.append(value)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    if hosts == 0 and version == "HTTP/1.1" and method != "CONNECT":
-        raise BadRequestError("400 Bad Request", "missing required Host header")
-    if hosts > 1:
-        raise BadRequestError("400 Bad Request", "too many Host headers")
-    if not (target.startswith("/") or target == "*"):
-        target = _strip_origin(target)
     head = RequestHead(method, target, version, headers)
     _frame_body(head, lengths, encodings)
+    if not hosts and version != "HTTP/1.0" and method != "CONNECT":
+        raise BadRequestError("400 Bad Request", "missing required Host header")
+    if len(hosts) > 1:
+        raise BadRequestError("400 Bad Request", "too many Host headers")
+    if hosts and _HOST.fullmatch(hosts[0]) is None:
+        raise BadRequestError("400 Bad Request", "malformed Host header")
+    if detail:
+        raise BadRequestError("400 Bad Request", detail)
     return head
+
+
+def _parse_target(target: str) -> str:
+    if target.startswith("/") or target == "*":
+        path = target.partition("?")[0]
+    else:
+        path = target = _strip_origin(target)
+    if _BAD_TARGET.search(path) is not None or "\x7f" in target or any(char < " " for char in target):
+        raise BadRequestError("400 Bad Request")
+    return target
 
 
 def _strip_origin(target: str) -> str:
@@ -142,11 +171,10 @@ def _strip_origin(target: str) -> str:
 def _frame_body(head: RequestHead, lengths: list[str], encodings: list[str]) -> None:
     if encodings:
         if len(encodings) > 1 or encodings[0].lower() != "chunked":
-            raise BadRequestError("501 Not Implemented", "Unsupported transfer encoding")
-        if lengths:
-            # Two ways to say where the body ends is how requests are smuggled.
-            raise BadRequestError("400 Bad Request")
+            raise BadRequestError("501 Not Implemented", body="Unsupported transfer encoding")
+        # Go lets chunks win over a length.
         head.is_chunked = True
+        head.headers.pop("content-length", None)
     elif lengths:
         first = lengths[0]
         if any(other != first for other in lengths) or not (first.isascii() and first.isdigit()) or len(first) > 18:
@@ -213,6 +241,7 @@ class Http1Connection:
         self.state = READING_HEAD
         self.buffered = b""
         self.searched = 0
+        self.line_seen = False
         self.head: RequestHead | None = None
         self.chunked: ChunkedBody | None = None
         self.body: list[bytes] = []
@@ -243,19 +272,24 @@ class Http1Connection:
             answer.lost()
 
     def eof_received(self) -> bool:
-        # The client may have finished asking and still be listening.
-        if self.state == ANSWERING:
+        # The client may have finished asking and still be listening, though not to an answer without an end.
+        answer = self.answer
+        if answer is not None and not answer.started:
             self.closing = True
             return True
         return False
 
     def pause_writing(self) -> None:
+        # A client that does not read is not read from either.
         self.paused = True
+        if self.state != CLOSED:
+            self.sink.pause_reading()
 
     def resume_writing(self) -> None:
         self.paused = False
         if self.state == CLOSED:
             return
+        self.sink.resume_reading()
         if self.queued:
             before = self.queued_bytes
             self.out += self.queued
@@ -265,6 +299,7 @@ class Http1Connection:
             answer = self.answer
             if before > WRITABLE_MARK and answer is not None and answer.on_writable is not None:
                 answer.on_writable()
+        self._advance()
 
     def data_received(self, data: bytes) -> None:
         if self.state == CLOSED:
@@ -352,7 +387,7 @@ class Http1Connection:
             return
         self.in_batch = True
         try:
-            while self.buffered and self.state in (READING_HEAD, READING_BODY):
+            while self.buffered and not self.paused and self.state in (READING_HEAD, READING_BODY):
                 if self.state == READING_HEAD:
                     if not self._read_head():
                         break
@@ -360,6 +395,11 @@ class Http1Connection:
                     break
         except BadRequestError as error:
             self.out.append(error_answer(error))
+            self.close()
+        except UnknownProtocolError:
+            # On a port without TLS etcd tells protocols apart by the first line and hangs up on what it does not know.
+            if self.secure:
+                self.out.append(error_answer(BadRequestError("400 Bad Request")))
             self.close()
         finally:
             self.in_batch = False
@@ -371,13 +411,15 @@ class Http1Connection:
 
     def _read_head(self) -> bool:
         data = self.buffered
-        # Clients may send an empty line before a request.
-        if data[:1] in (b"\r", b"\n"):
-            data = data.lstrip(b"\r\n")
-            self.searched = 0
-            self.buffered = data
-            if not data:
+        if not self.line_seen:
+            # The first line tells at once whether this is HTTP/1 at all.
+            stop = data.find(b"\n", 0, REQUEST_LINE_MAX)
+            if stop < 0:
+                if len(data) >= REQUEST_LINE_MAX:
+                    raise UnknownProtocolError
                 return False
+            parse_request_line(data[:stop].removesuffix(b"\r"))
+            self.line_seen = True
         stop = _head_end(data, self.searched)
         if stop < 0:
             if len(data) > self.limits.http_header_bytes_max:
@@ -385,15 +427,22 @@ class Http1Connection:
             self.searched = max(0, len(data) - 3)
             return False
         self.searched = 0
+        self.line_seen = False
         if stop > self.limits.http_header_bytes_max:
             raise BadRequestError("431 Request Header Fields Too Large")
         self.buffered = data[stop:]
         head = self.head = parse_head(data[:stop])
         if head.length > self.limits.http_body_bytes_max:
             raise BadRequestError("413 Request Entity Too Large")
-        if head.headers.get("expect", "").lower() == "100-continue" and (head.is_chunked or head.length):
-            if not self.buffered:
+        expect = head.headers.get("expect", "").lower()
+        if expect == "100-continue":
+            if head.is_chunked or head.length:
                 self.out.append(CONTINUE)
+        elif expect:
+            answer = Http1Answer(self, head)
+            answer.keep_alive = False
+            answer.respond(417, {"Connection": "close"}, b"")
+            return False
         self.chunked = ChunkedBody(self.limits.http_body_bytes_max) if head.is_chunked else None
         self.body = []
         self.body_left = head.length
@@ -437,6 +486,9 @@ class Http1Connection:
             peer_address=self.peer_address,
         )
         answer = self.answer = Http1Answer(self, head)
+        if head.target == "*" and head.method == "OPTIONS":
+            answer.respond(200, {"Content-Length": "0"}, b"")
+            return
         self.server.http(request, answer)
 
     def _arm(self) -> None:
@@ -484,8 +536,8 @@ class Http1Answer:
         if self.closed or self.started:
             return
         self.started = True
-        bodiless = status in (204, 304) or status < 200
-        head = self._head(status, headers, None if bodiless else len(body), False)
+        bodiless = not has_body(status)
+        head = self._head(status, headers, None if bodiless else body, False)
         self.connection.send(head if self.is_head or bodiless else head + body)
         self._finish()
 
@@ -522,20 +574,23 @@ class Http1Answer:
         self.closed = True
         self.connection.answered(self.keep_alive)
 
-    def _head(self, status: int, headers: Mapping[str, str], length: int | None, chunked: bool) -> bytes:
+    def _head(self, status: int, headers: Mapping[str, str], body: bytes | None, chunked: bool) -> bytes:
         lines = [f"HTTP/1.{0 if self.is_old else 1} {status} {reason(status)}"]
-        has_date = False
         for name in sorted(headers):
-            has_date = has_date or name == "Date"
             lines.append(f"{name}: {headers[name]}")
-        if not has_date:
+        if "Date" not in headers:
             lines.append(f"Date: {formatdate(self.connection.server.wall_clock(), usegmt=True)}")
-        if length is not None and "Content-Length" not in headers:
-            lines.append(f"Content-Length: {length}")
-        if not self.keep_alive:
-            lines.append("Connection: close")
-        elif self.is_old:
-            lines.append("Connection: keep-alive")
+        if body is not None:
+            if "Content-Length" not in headers:
+                lines.append(f"Content-Length: {len(body)}")
+            if "Content-Type" not in headers and "Content-Type" in (guessed := with_type(headers, body)):
+                lines.append(f"Content-Type: {guessed['Content-Type']}")
+        if "Connection" not in headers:
+            if self.is_old:
+                if self.keep_alive:
+                    lines.append("Connection: keep-alive")
+            elif not self.keep_alive:
+                lines.append("Connection: close")
         if chunked:
             lines.append("Transfer-Encoding: chunked")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")

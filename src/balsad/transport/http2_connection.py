@@ -29,6 +29,7 @@ from balsad.transport.call import (
     RESPONSE_HEAD,
     TRAILER_HEAD,
     Call,
+    WholeCall,
     pack_answer,
     pack_trailer,
 )
@@ -52,13 +53,16 @@ from balsad.transport.frames import (
     unpack_u32,
     window_update,
 )
-from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, parse_timeout
+from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, parse_timeout, read_timeout
 from balsad.transport.header_block import (
     Field,
     HeaderBlockError,
     HeaderListTooLargeError,
     decode_stateless,
+    find_timeout,
+    is_timeout_field,
 )
+from balsad.transport.http2_exchange import Http2Exchange
 from balsad.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -75,6 +79,7 @@ unpack_message_head: Final = Struct(">IBIBI").unpack_from
 OUT_PIECES_MAX: Final = 1024
 PUMP_QUANTUM: Final = 64 * 1024
 CACHED_BLOCK_MAX: Final = 2048
+TIMEOUT_BYTES_MAX: Final = 16
 PING_STRIKES_MAX: Final = 2
 DRAIN_PING: Final = b"draining"
 KEEPALIVE_PING: Final = b"alive\x00\x00?"
@@ -96,6 +101,7 @@ class Http2Connection:
         self.peer_name = peer_name
         self.peer_address = peer_address
         self.limits = server.limits
+        self.clock = server.clock()
         self.streams_limit = min(server.limits.streams_max, server.limits.streams_hard_max)
         self.state = AWAITING_PREFACE
         self.buffered = b""
@@ -120,12 +126,16 @@ class Http2Connection:
         self.block_bytes = 0
         self.block_stream_id = 0
         self.block_flags = 0
+        self.block_timeout_s = -1.0
         self.nuisance_left = float(server.limits.nuisance_burst)
         self.nuisance_at = 0.0
         self.reset_ping_strikes = False
         self.ping_strikes = 0
         self.last_ping_at = -IDLE_PING_INTERVAL_S
         self.last_read_at = 0.0
+        self.ping_sent_at = 0.0
+        self.ping_outstanding = False
+        self.timer_tick = 0
         self.draining = False
         self.goaway_sent = False
 
@@ -138,13 +148,16 @@ class Http2Connection:
         self.state = CLOSED
         self.fast_lane = False
         self.server.connections.pop(self, None)
+        if self.timer_tick:
+            self.server.disarm(self, self.timer_tick)
+            self.timer_tick = 0
         self.waiting.clear()
         self.out.clear()
         streams = list(self.streams.values())
         self.streams.clear()
         for stream in streams:
             if stream.timer_tick:
-                self.server.timers.remove(stream, stream.timer_tick)
+                self.server.disarm(stream, stream.timer_tick)
             stream.on_gone()
 
     def eof_received(self) -> bool:
@@ -167,8 +180,10 @@ class Http2Connection:
     def data_received(self, data: bytes) -> None:
         if self.state == CLOSED:
             return
-        self.last_read_at = self.server.now()
+        self.last_read_at = self.clock()
         self.in_batch = True
+        # What is appended from here on is written below.
+        self.is_dirty = True
         try:
             self._process(data)
         except Http2Error as error:
@@ -178,14 +193,37 @@ class Http2Connection:
             self.in_batch = False
         if self.waiting:
             self._pump_waiting()
-        if self.out and not self.is_dirty:
-            self.flush()
+        self.flush()
+
+    def on_timer(self) -> None:
+        """Is the client still there? Source: grpc-go keepalive."""
+        self.timer_tick = 0
+        if self.state == CLOSED:
+            return
+        if self.state < OPEN:
+            self.abort()
+            return
+        limits = self.limits
+        now = self.clock()
+        if self.ping_outstanding and self.last_read_at <= self.ping_sent_at:
+            self.abort()
+            return
+        self.ping_outstanding = False
+        idle = now - self.last_read_at
+        if idle < limits.keepalive_time_s:
+            self.timer_tick = self.server.arm(self, limits.keepalive_time_s - idle)
+            return
+        self.ping_outstanding = True
+        self.ping_sent_at = now
+        self.out.append(frames.ping(KEEPALIVE_PING))
+        self.mark()
+        self.timer_tick = self.server.arm(self, limits.keepalive_timeout_s)
 
     # What streams and the server call.
 
     def mark(self) -> None:
         """Have the output written at the end of this turn of the loop."""
-        if not self.in_batch and not self.is_dirty:
+        if not self.is_dirty:
             self.is_dirty = True
             self.server.add_dirty(self)
 
@@ -210,7 +248,7 @@ class Http2Connection:
         stream_id = stream.stream_id
         self.streams.pop(stream_id, None)
         if stream.timer_tick:
-            self.server.timers.remove(stream, stream.timer_tick)
+            self.server.disarm(stream, stream.timer_tick)
             stream.timer_tick = 0
         if self.goaway_sent and not self.streams:
             self.mark()
@@ -271,6 +309,7 @@ class Http2Connection:
                 return
         end = len(data)
         out = self.out
+        streams = self.streams
         cache = self.server.header_cache
         # Bytes of fast requests, settled with the connection's window at the end.
         received = 0
@@ -286,54 +325,99 @@ class Http2Connection:
                 if word >> 8 > FRAME_SIZE_MAX:
                     raise Http2Error(frames.FRAME_SIZE_ERROR, "frame too large")
                 break
-            if word & 0xFF == HEADERS and flags == FLAG_END_HEADERS and self.fast_lane and end - stop >= 14:
-                headers: Headers | None = cache.get(data[start:stop])
+            kind = word & 0xFF
+            if kind == HEADERS and flags == FLAG_END_HEADERS and self.fast_lane:
+                block = data[start:stop]
+                headers: Headers | None = cache.get(block)
+                is_timed = headers is None
+                if is_timed:
+                    headers = self._find_timed(block)
                 if headers is not None and self.last_stream_id < stream_id <= STREAM_ID_MAX and stream_id & 1:
                     method = headers.unary
-                    data_word, data_flags, data_id, compressed, length = unpack_message_head(data, stop)
-                    message_stop = stop + 14 + length
-                    if (
-                        method is not None
-                        and data_flags == FLAG_END_STREAM
-                        and data_id == stream_id
-                        and not compressed
-                        and data_word == (length + 5) << 8
-                        and message_stop <= end
-                        and length <= FRAME_SIZE_MAX - 5
-                    ):
-                        # The usual request: known headers, then the whole message.
+                    if method is not None and end - stop >= 14:
+                        data_word, data_flags, data_id, compressed, length = unpack_message_head(data, stop)
+                        message_stop = stop + 14 + length
+                        if (
+                            data_word == (length + 5) << 8
+                            and data_flags == FLAG_END_STREAM
+                            and data_id == stream_id
+                            and not compressed
+                            and message_stop <= end
+                            and length <= FRAME_SIZE_MAX - 5
+                        ):
+                            # The usual request: known headers, then the whole message.
+                            self.last_stream_id = stream_id
+                            received += length + 5
+                            message = data[stop + 14 : message_stop]
+                            pos = message_stop
+                            fast = method.fast
+                            answer: bytes | None = None
+                            if fast is not None:
+                                try:
+                                    answer = fast(headers, message)
+                                except RequestError as error:
+                                    self._fail_fast(stream_id, headers, length, error)
+                                    continue
+                            if answer is None:
+                                # The answer comes later.
+                                if len(streams) >= self.streams_limit:
+                                    self._refuse_stream(stream_id)
+                                    continue
+                                call = WholeCall(self, stream_id, headers)
+                                streams[stream_id] = call
+                                method.calls += 1
+                                method.bytes_in += length
+                                if is_timed:
+                                    self._arm_deadline(call, self.block_timeout_s)
+                                assert method.handler is not None
+                                try:
+                                    method.handler(call, message)
+                                except RequestError as error:
+                                    call.fail(error.code, error.text)
+                                continue
+                            size = len(answer) + 5
+                            if size > self.fast_answer_max or size > self.send_window:
+                                self._answer_slowly(stream_id, headers, length, answer)
+                                continue
+                            self.send_window -= size
+                            out += (
+                                pack_answer(
+                                    RESPONSE_HEAD, 4, stream_id, RESPONSE_BLOCK, size << 8, 0, stream_id, 0, size - 5
+                                ),
+                                answer,
+                                pack_trailer(TRAILER_HEAD, 5, stream_id, OK_BLOCK),
+                            )
+                            method.fast_answered += 1
+                            method.bytes_in += length
+                            method.bytes_out += size - 5
+                            continue
+                    if method is not None and len(streams) < self.streams_limit:
+                        # Busy clients send many HEADERS before the first DATA.
                         self.last_stream_id = stream_id
-                        received += length + 5
-                        message = data[stop + 14 : message_stop]
-                        pos = message_stop
-                        fast = method.fast
-                        try:
-                            answer = fast(headers, message) if fast is not None else None
-                        except RequestError as error:
-                            self._fail_fast(stream_id, headers, length, error)
-                            continue
-                        if answer is None:
-                            self._begin_call(stream_id, headers, message)
-                            continue
-                        size = len(answer) + 5
-                        if size > self.fast_answer_max or size > self.send_window:
-                            self._answer_slowly(stream_id, headers, length, answer)
-                            continue
-                        self.send_window -= size
-                        out += (
-                            pack_answer(
-                                RESPONSE_HEAD, 4, stream_id, RESPONSE_BLOCK, size << 8, 0, stream_id, 0, size - 5
-                            ),
-                            answer,
-                            pack_trailer(TRAILER_HEAD, 5, stream_id, OK_BLOCK),
-                        )
-                        method.fast_answered += 1
-                        method.bytes_in += length
-                        method.bytes_out += size - 5
+                        opened = streams[stream_id] = Call(self, stream_id, headers)
+                        if is_timed:
+                            self._arm_deadline(opened, self.block_timeout_s)
+                        pos = stop
                         continue
+            elif kind == DATA and flags == FLAG_END_STREAM and stop - start >= 5 and not self.block_stream_id:
+                stream = streams.get(stream_id)
+                if (
+                    type(stream) is Call
+                    and not stream.begun
+                    and stream.headers.unary is not None
+                    and stream.chunks is None
+                    and not data[start]
+                    and unpack_u32(data, start + 1)[0] == stop - start - 5
+                    and stop - start <= FRAME_SIZE_MAX
+                ):
+                    received += stop - start
+                    stream.recv_closed = True
+                    pos = stop
+                    stream.on_message(data[start + 5 : stop])
+                    continue
             if word >> 8 > FRAME_SIZE_MAX:
                 raise Http2Error(frames.FRAME_SIZE_ERROR, "frame too large")
-            self._on_frame(word & 0xFF, flags, stream_id & STREAM_ID_MAX, data, start, stop)
+            self._on_frame(kind, flags, stream_id & STREAM_ID_MAX, data, start, stop)
             pos = stop
             if self.state == CLOSED:
                 return
@@ -356,6 +440,7 @@ class Http2Connection:
             self.state = AWAITING_SETTINGS
             self.decoder = Decoder(max_header_list_size=self.limits.header_list_bytes_max)
             self.out.append(self._settings())
+            self.timer_tick = self.server.arm(self, self.limits.preface_timeout_s)
             pos = len(PREFACE)
         if len(data) - pos < 9:
             self.buffered = data[pos:]
@@ -451,15 +536,23 @@ class Http2Connection:
 
     def _on_block(self, stream_id: int, block: bytes) -> None:
         server = self.server
-        timeout = b""
+        timeout_s = -1.0
         headers: Headers | None = None
         if self.decoder is None:
             headers = server.header_cache.get(block)
+            if headers is None:
+                headers = self._find_timed(block)
+                timeout_s = self.block_timeout_s
         if headers is None:
             fields = self._decode(block)
             headers, timeout = server.router.route(fields, self.secure)
-            if not timeout and self.decoder is None and len(block) <= CACHED_BLOCK_MAX:
-                server.remember(block, headers)
+            if timeout:
+                timeout_s = parse_timeout(timeout) or 0.0
+            if headers.method is not None and self.decoder is None and len(block) <= CACHED_BLOCK_MAX:
+                if timeout:
+                    self._remember_timed(block, headers)
+                else:
+                    server.remember(block, headers)
         end_stream = self.block_flags & FLAG_END_STREAM != 0
         stream = self.streams.get(stream_id)
         if stream is not None:
@@ -473,7 +566,7 @@ class Http2Connection:
             self._count_nuisance()
             return
         self.last_stream_id = stream_id
-        self._open_stream(stream_id, headers, timeout, end_stream)
+        self._open_stream(stream_id, headers, timeout_s, end_stream)
 
     def _decode(self, block: bytes) -> list[Field]:
         try:
@@ -491,7 +584,7 @@ class Http2Connection:
             self.fast_lane = not self.draining
         return fields
 
-    def _open_stream(self, stream_id: int, headers: Headers, timeout: bytes, end_stream: bool) -> None:
+    def _open_stream(self, stream_id: int, headers: Headers, timeout_s: float, end_stream: bool) -> None:
         if self.draining and self.goaway_sent:
             return
         if len(self.streams) >= self.streams_limit:
@@ -502,7 +595,7 @@ class Http2Connection:
             self.out.append(frames.rst_stream(stream_id, frames.PROTOCOL_ERROR))
             return
         if headers.is_http:
-            self.out.append(frames.rst_stream(stream_id, frames.PROTOCOL_ERROR))
+            self._open_exchange(stream_id, headers, end_stream)
             return
         call = Call(self, stream_id, headers)
         if headers.refusal_code:
@@ -510,22 +603,62 @@ class Http2Connection:
             call.fail(headers.refusal_code, headers.refusal_text)
             return
         self.streams[stream_id] = call
-        if timeout:
-            seconds = parse_timeout(timeout)
-            assert seconds is not None
-            call.deadline = seconds
-            call.timer_tick = self.server.arm(call, max(seconds, 0.0))
+        if timeout_s >= 0:
+            self._arm_deadline(call, timeout_s)
         method = headers.method
         assert method is not None
         if method.factory is not None:
             method.calls += 1
-            call.counted = True
+            call.begun = True
             try:
                 call.handler = method.factory(call)
             except RequestError as error:
                 call.fail(error.code, error.text)
         if end_stream:
             call.on_half_close()
+
+    def _open_exchange(self, stream_id: int, headers: Headers, end_stream: bool) -> None:
+        exchange = Http2Exchange(self, stream_id, headers)
+        self.streams[stream_id] = exchange
+        if headers.refusal_code:
+            exchange.recv_closed = end_stream
+            fields = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+            exchange.respond(headers.refusal_code, fields, headers.refusal_text.encode() + b"\n")
+        elif end_stream:
+            exchange.on_half_close()
+
+    def _find_timed(self, block: bytes) -> Headers | None:
+        """Headers known from a block that differs from this one in grpc-timeout alone.
+
+        Clients with deadlines send another timeout with every call; it is left
+        in `block_timeout_s`, -1 without one.
+        """
+        self.block_timeout_s = -1.0
+        pos = find_timeout(block)
+        if pos < 0 or pos >= len(block):
+            return None
+        stop = pos + 1 + (block[pos] & 127)
+        headers = self.server.timed_header_cache.get(block[:pos] + block[stop:])
+        if headers is None or stop > len(block):
+            return None
+        seconds = read_timeout(block[pos:stop])
+        if seconds < 0:
+            return None
+        self.block_timeout_s = seconds
+        return headers
+
+    def _remember_timed(self, block: bytes, headers: Headers) -> None:
+        """Keep what this block decodes to, whatever its grpc-timeout.
+
+        What stands before the value was read as a field's name, and would be
+        again: the same bytes before it leave a decoder in the same place.
+        """
+        pos = find_timeout(block)
+        if pos < 0 or sum([name == b"grpc-timeout" for name, _ in headers.fields]) != 1:
+            return
+        length = block[pos] & 127
+        if length <= TIMEOUT_BYTES_MAX and is_timeout_field(block, pos, self.limits.header_list_bytes_max):
+            self.server.remember_timed(block[:pos] + block[pos + 1 + length :], headers)
 
     def _on_data(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
         size = stop - start
@@ -647,46 +780,24 @@ class Http2Connection:
 
     # Calls of the fast lane that need more than the usual answer.
 
-    def _begin_call(self, stream_id: int, headers: Headers, message: bytes) -> None:
-        """A call whose answer comes later."""
-        if len(self.streams) >= self.streams_limit:
-            self._refuse_stream(stream_id)
-            return
-        call = Call(self, stream_id, headers)
-        call.recv_closed = True
-        call.begun = True
-        call.counted = True
-        self.streams[stream_id] = call
-        method = headers.unary
-        assert method is not None and method.handler is not None
-        method.calls += 1
-        method.messages_in += 1
-        method.bytes_in += len(message)
-        try:
-            method.handler(call, message)
-        except RequestError as error:
-            call.fail(error.code, error.text)
-
     def _fail_fast(self, stream_id: int, headers: Headers, length: int, error: RequestError) -> None:
-        call = self._counted_call(stream_id, headers, length)
-        call.fail(error.code, error.text)
+        self._count_whole_call(stream_id, headers, length).fail(error.code, error.text)
 
     def _answer_slowly(self, stream_id: int, headers: Headers, length: int, answer: bytes) -> None:
-        call = self._counted_call(stream_id, headers, length)
-        call.respond(answer)
+        self._count_whole_call(stream_id, headers, length).respond(answer)
 
-    def _counted_call(self, stream_id: int, headers: Headers, length: int) -> Call:
-        call = Call(self, stream_id, headers)
-        call.recv_closed = True
-        call.begun = True
-        call.counted = True
+    def _count_whole_call(self, stream_id: int, headers: Headers, length: int) -> Call:
+        call = WholeCall(self, stream_id, headers)
         self.streams[stream_id] = call
         method = headers.unary
         assert method is not None
         method.calls += 1
-        method.messages_in += 1
         method.bytes_in += length
         return call
+
+    def _arm_deadline(self, call: Call, timeout_s: float) -> None:
+        call.deadline = timeout_s
+        call.timer_tick = self.server.arm(call, timeout_s)
 
     # Bookkeeping.
 

@@ -39,4 +39,3 @@ class Limits:
     http_header_bytes_max: int = (1 << 20) + 4096
     http_header_timeout_s: float = 60.0
     http_body_bytes_max: int = 16 << 20
-    http_pipeline_max: int = 16

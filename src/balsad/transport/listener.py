@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from balsad.transport.frames import PREFACE
 from balsad.transport.http1_connection import Http1Connection
 from balsad.transport.http2_connection import Http2Connection
+from balsad.transport.tls import CertificateKeeper, ServerTls, common_name
 
 if TYPE_CHECKING:
     from balsad.transport.rpc_server import RpcServer
-    from balsad.transport.tls import ServerTls
 
 WRITE_BUFFER_HIGH: Final = 1 << 20
 WRITE_BUFFER_LOW: Final = 256 << 10
@@ -26,16 +26,17 @@ WRITE_BUFFER_LOW: Final = 256 << 10
 class FirstBytes(asyncio.Protocol):
     """Reads until it is clear which protocol the client speaks."""
 
-    def __init__(self, server: RpcServer, secure: bool) -> None:
+    def __init__(self, server: RpcServer, tls: ServerTls | None) -> None:
         self.server = server
-        self.secure = secure
+        self.tls = tls
+        self.peer_name = ""
         self.buffered = b""
         self.transport: Any = None
         self.timer_tick = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        if self.server.draining:
+        if self.server.draining or not self._is_welcome():
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH, low=WRITE_BUFFER_LOW)
@@ -57,8 +58,8 @@ class FirstBytes(asyncio.Protocol):
         connection = kind(
             self.server,
             transport,
-            secure=self.secure,
-            peer_name=_common_name(transport) if self.secure else "",
+            secure=self.tls is not None,
+            peer_name=self.peer_name,
             peer_address=_address(transport),
         )
         self.server.connections[connection] = None
@@ -77,6 +78,13 @@ class FirstBytes(asyncio.Protocol):
 
     def abort(self) -> None:
         self.transport.abort()
+
+    def _is_welcome(self) -> bool:
+        if self.tls is None:
+            return True
+        certificate = self.transport.get_extra_info("peercert") or {}
+        self.peer_name = common_name(certificate)
+        return self.tls.allows_peer is None or self.tls.allows_peer(certificate)
 
     def _leave(self) -> None:
         self.server.connections.pop(self, None)
@@ -113,7 +121,7 @@ async def listen_tcp(server: RpcServer, host: str, port: int, tls: ServerTls | N
     loop = asyncio.get_running_loop()
     _adopt_loop(server, loop)
     sockets = await loop.create_server(
-        lambda: FirstBytes(server, tls is not None),
+        lambda: FirstBytes(server, tls),
         host,
         port,
         backlog=1024,
@@ -126,7 +134,7 @@ async def listen_unix(server: RpcServer, path: str, tls: ServerTls | None) -> Li
     loop = asyncio.get_running_loop()
     _adopt_loop(server, loop)
     sockets = await loop.create_unix_server(
-        lambda: FirstBytes(server, tls is not None), path, backlog=1024, **_tls_arguments(server, tls)
+        lambda: FirstBytes(server, tls), path, backlog=1024, **_tls_arguments(server, tls)
     )
     return Listener(sockets)
 
@@ -155,16 +163,7 @@ def _adopt_loop(server: RpcServer, loop: asyncio.AbstractEventLoop) -> None:
 def _tls_arguments(server: RpcServer, tls: ServerTls | None) -> dict[str, Any]:
     if tls is None:
         return {}
-    return {"ssl": tls.context(), "ssl_handshake_timeout": server.limits.handshake_timeout_s}
-
-
-def _common_name(transport: asyncio.BaseTransport) -> str:
-    certificate = transport.get_extra_info("peercert") or {}
-    for part in certificate.get("subject", ()):
-        for key, value in part:
-            if key == "commonName":
-                return str(value)
-    return ""
+    return {"ssl": CertificateKeeper(tls).context, "ssl_handshake_timeout": server.limits.handshake_timeout_s}
 
 
 def _address(transport: asyncio.BaseTransport) -> str:
@@ -173,4 +172,3 @@ def _address(transport: asyncio.BaseTransport) -> str:
         host = peer[0]
         return f"[{host}]:{peer[1]}" if ":" in host else f"{host}:{peer[1]}"
     return "@" if not peer else str(peer)
-

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from balsad.transport.grpc_words import (
+    CONTENT_TYPE,
     RESERVED,
     RESPONSE_BLOCK,
     content_subtype,
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 CODE_OK: Final = 0
 CODE_RESOURCE_EXHAUSTED: Final = 8
 CODE_UNIMPLEMENTED: Final = 12
-CODE_INTERNAL: Final = 13
+
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority", b":protocol"))
 
 
 class StreamHandler(Protocol):
@@ -39,8 +44,8 @@ class StreamHandler(Protocol):
 class Method:
     """A method and its counters, plain numbers that only grow.
 
-    An answered fast call touches `fast_answered` and the two byte counters
-    alone; the rest follows from them.
+    A unary call touches as few of them as say it all: its messages follow from
+    the calls, and a call answered by `fast` counts in `fast_answered` alone.
     """
 
     def __init__(
@@ -78,12 +83,12 @@ class Method:
     @property
     def received(self) -> int:
         """Messages that came in."""
-        return self.messages_in + self.fast_answered
+        return self.messages_in if self.is_stream else self.started
 
     @property
     def sent(self) -> int:
         """Messages that went out."""
-        return self.messages_out + self.fast_answered
+        return self.messages_out if self.is_stream else self.ok + self.fast_answered
 
     @property
     def handled(self) -> dict[int, int]:
@@ -109,12 +114,14 @@ class Headers:
         self.memo: Any = None
         self.method: Method | None = None
         self.unary: Method | None = None
-        self.response_block: bytes = RESPONSE_BLOCK
-        # A refusal that needs no handler; code 0 is none.
+        """The method, if a call needs nothing but its message and the usual answer."""
+        self.response_block = RESPONSE_BLOCK
+        # A refusal that needs no handler; code 0 is none. Of an HTTP request the code is HTTP's.
         self.refusal_code = 0
         self.refusal_text = ""
         self.is_reset = False
         self.is_http = False
+        self.is_gzip = False
 
 
 class Router:
@@ -135,7 +142,7 @@ class Router:
         it does over TLS; otherwise such a stream is reset.
         Source: grpc-go decodeHeader, operateHeaders, handleStream.
         """
-        path = authority = http_method = timeout = encoding = b""
+        path = authority = http_method = content_type = timeout = encoding = b""
         subtype: bytes | None = None
         metadata: dict[bytes, bytes] = {}
         for name, value in fields:
@@ -144,6 +151,7 @@ class Router:
             elif name == b":method":
                 http_method = value
             elif name == b"content-type":
+                content_type = value
                 valid = content_subtype(value)
                 if valid is not None:
                     subtype = valid
@@ -164,15 +172,31 @@ class Router:
             else:
                 metadata.setdefault(name, value)
         headers = Headers(path.decode("utf-8", "replace"), authority.decode("utf-8", "replace"), metadata, fields)
-        if subtype is None:
-            headers.is_http = serves_http
-            headers.is_reset = not serves_http
-        elif http_method != b"POST" or (timeout and parse_timeout(timeout) is None):
+        if not are_valid(fields):
             headers.is_reset = True
+        elif serves_http and not content_type.startswith(CONTENT_TYPE):
+            headers.is_http = True
+            headers.is_reset = not http_method or not path
+        elif subtype is None:
+            self._refuse(headers, serves_http, "invalid gRPC request content-type")
+        elif http_method != b"POST":
+            self._refuse(headers, serves_http, "invalid gRPC request method")
+        elif timeout and parse_timeout(timeout) is None:
+            text = "rpc error: code = Internal desc = malformed time-out: transport: timeout is not understood: "
+            self._refuse(headers, serves_http, text + go_quote(timeout.decode("utf-8", "replace")))
         else:
-            headers.response_block = response_block(subtype)
+            headers.response_block = response_block(subtype, encoding == b"gzip")
             self._resolve(headers, encoding)
         return headers, timeout
+
+    def _refuse(self, headers: Headers, serves_http: bool, text: str) -> None:
+        # Behind TLS it is Go's net/http that speaks HTTP/2 and it says why; elsewhere grpc-go just resets.
+        if serves_http:
+            headers.is_http = True
+            headers.refusal_code = 500
+            headers.refusal_text = text
+        else:
+            headers.is_reset = True
 
     def _resolve(self, headers: Headers, encoding: bytes) -> None:
         path = headers.path
@@ -188,14 +212,36 @@ class Router:
             else:
                 headers.refusal_code = CODE_UNIMPLEMENTED
                 headers.refusal_text = f"unknown service {service}"
-        elif encoding and encoding != b"identity":
+        elif encoding not in (b"", b"identity", b"gzip"):
             headers.refusal_code = CODE_UNIMPLEMENTED
             name = go_quote(encoding.decode("utf-8", "replace"))
             headers.refusal_text = f"grpc: Decompressor is not installed for grpc-encoding {name}"
         else:
             headers.method = method
-            if method.handler is not None:
+            headers.is_gzip = encoding == b"gzip"
+            if method.handler is not None and headers.response_block is RESPONSE_BLOCK:
                 headers.unary = method
+
+
+def are_valid(fields: list[Field]) -> bool:
+    """Whether these can be the fields of a request.
+
+    Source: golang.org/x/net http2 readMetaFrame, checkPseudos.
+    """
+    seen: set[bytes] = set()
+    regular = False
+    for name, value in fields:
+        if _BAD_VALUE.search(value):
+            return False
+        if name[:1] == b":":
+            if regular or name not in _PSEUDO or name in seen:
+                return False
+            seen.add(name)
+        elif _NAME.fullmatch(name) is None:
+            return False
+        else:
+            regular = True
+    return True
 
 
 def go_quote(text: str) -> str:

@@ -77,6 +77,8 @@ class RpcServer:
         self.http: Callable[[HttpRequest, HttpResponder], None] = no_http
         self.router = Router()
         self.header_cache: dict[bytes, Headers] = {}
+        self.timed_header_cache: dict[bytes, Headers] = {}
+        """The same by blocks from which the value of grpc-timeout was cut out."""
         self.connections: dict[Connection, None] = {}
         self.draining = False
         self.timers = Timers()
@@ -98,12 +100,12 @@ class RpcServer:
         becomes the status.
         """
         self.router.add(Method(path, handler, fast, None))
-        self.header_cache.clear()
+        self._forget_headers()
 
     def stream(self, path: str, factory: Callable[[Call], StreamHandler]) -> None:
         """Serve a method that streams in either direction."""
         self.router.add(Method(path, None, None, factory))
-        self.header_cache.clear()
+        self._forget_headers()
 
     @property
     def methods(self) -> list[Method]:
@@ -136,6 +138,11 @@ class RpcServer:
 
     # What connections call.
 
+    def clock(self) -> Callable[[], float]:
+        """The clock of the loop."""
+        assert self.scheduler is not None
+        return self.scheduler.time
+
     def now(self) -> float:
         assert self.scheduler is not None
         return self.scheduler.time()
@@ -150,11 +157,15 @@ class RpcServer:
 
     def remember(self, block: bytes, headers: Headers) -> None:
         """Keep what a header block decodes to."""
-        if headers.method is None:
-            return
         if len(self.header_cache) >= HEADER_CACHE_MAX:
             self.header_cache.clear()
         self.header_cache[block] = headers
+
+    def remember_timed(self, block: bytes, headers: Headers) -> None:
+        """Keep what a header block decodes to, less its grpc-timeout."""
+        if len(self.timed_header_cache) >= HEADER_CACHE_MAX:
+            self.timed_header_cache.clear()
+        self.timed_header_cache[block] = headers
 
     def arm(self, item: Timed, delay_s: float) -> int:
         """Have `item.on_timer()` called in `delay_s` seconds; gives what `disarm` wants."""
@@ -166,6 +177,10 @@ class RpcServer:
 
     def disarm(self, item: Timed, tick: int) -> None:
         self.timers.remove(item, tick)
+
+    def _forget_headers(self) -> None:
+        self.header_cache.clear()
+        self.timed_header_cache.clear()
 
     def _flush_soon(self) -> None:
         self._flush_scheduled = False

@@ -83,7 +83,7 @@ class Stream:
         connection.waiting[self.stream_id] = self
         self.pump(size)
 
-    def end(self, frames: bytes) -> None:
+    def end_with(self, frames: bytes) -> None:
         """Write `frames`, the end of this stream, after all that waits."""
         self.closed = True
         if self.pending_bytes:

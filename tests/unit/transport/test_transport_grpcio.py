@@ -228,11 +228,25 @@ def test_unknown_paths(channel: grpc.Channel, path: str, code: grpc.StatusCode, 
     assert (caught.value.code(), caught.value.details()) == (code, text)
 
 
-def test_a_compressed_request_is_refused(channel: grpc.Channel) -> None:
+def test_gzip_goes_both_ways(channel: grpc.Channel) -> None:
+    """etcd 3.5.1 has gzip linked in and answers in kind."""
+    value = b"x" * 100_000
+    assert unary(channel, "Echo")(value, compression=grpc.Compression.Gzip) == value
+    chat = channel.stream_stream("/toy.Toy/Chat")
+    assert list(chat(iter([value, b"b"]), compression=grpc.Compression.Gzip)) == [value, b"b"]
+
+
+def test_gzip_does_not_widen_the_limit(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        unary(channel, "Echo")(b"x" * 1000, compression=grpc.Compression.Gzip)
+        unary(channel, "Echo")(b"x" * 3_000_000, compression=grpc.Compression.Gzip)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_another_compression_is_refused(channel: grpc.Channel) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        unary(channel, "Echo")(b"x" * 1000, compression=grpc.Compression.Deflate)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert caught.value.details() == 'grpc: Decompressor is not installed for grpc-encoding "gzip"'
+    assert caught.value.details() == 'grpc: Decompressor is not installed for grpc-encoding "deflate"'
 
 
 def test_bidirectional_stream(channel: grpc.Channel) -> None:
