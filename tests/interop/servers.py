@@ -42,7 +42,12 @@ class Program:
 
 
 def balsad() -> Program:
-    """Our server, or skip the test while there is none."""
+    """Our server, or skip the test while there is none.
+
+    With INTEROP_REAL_FOR_OURS=1 the real etcd takes its part: so a test shows that it asks nothing unfair.
+    """
+    if os.environ.get("INTEROP_REAL_FOR_OURS") == "1":
+        return real()
     if importlib.util.find_spec("balsad.main") is None:
         pytest.skip("balsad.main is not there yet")
     return Program("balsad", (sys.executable, "-m", "balsad"))
@@ -50,6 +55,15 @@ def balsad() -> Program:
 
 def real() -> Program:
     return Program("etcd 3.5.1", (real_etcd(),))
+
+
+def programs() -> list[str]:
+    """For parametrize: who may play a part; `program` gives it."""
+    return ["balsad", "real"]
+
+
+def program(name: str) -> Program:
+    return balsad() if name == "balsad" else real()
 
 
 def real_34() -> Program:
@@ -123,7 +137,7 @@ class Member:
         return f"--- {self.program.name}, {self.log_path}\n" + "\n".join(text.splitlines()[-lines:])
 
     def wait_healthy(self, seconds: float = START_S) -> None:
-        """Return when /health says true. Fails the test with the log when it does not."""
+        """Return when /health says true, alarms aside. Fails the test with the log when it does not."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -135,7 +149,8 @@ class Member:
 
     def is_healthy(self) -> bool:
         try:
-            return self.get("/health")["health"] == "true"
+            answer = self.get("/health")
+            return answer["health"] == "true" or answer.get("reason", "").startswith("ALARM")
         except (OSError, ValueError, KeyError):
             return False
 
@@ -221,6 +236,16 @@ def fetch(
             return answer.status, answer.read(), dict(answer.headers)
     except urllib.error.HTTPError as error:
         return error.code, error.read(), dict(error.headers)
+
+
+def our_etcdutl(*arguments: str, check: bool = True) -> str:
+    """What our etcdutl prints, or skip the test while there is none."""
+    if os.environ.get("INTEROP_REAL_FOR_OURS") == "1":
+        return etcdutl(*arguments, check=check)
+    if importlib.util.find_spec("balsad.ctl.etcdutl") is None:
+        pytest.skip("balsad.ctl.etcdutl is not there yet")
+    code = "import sys; from balsad.ctl.etcdutl import main; sys.exit(main())"
+    return run_tool(sys.executable, "-c", code, *arguments, check=check)
 
 
 def etcdutl(*arguments: str, check: bool = True) -> str:
