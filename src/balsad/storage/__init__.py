@@ -1,8 +1,9 @@
 """Bytes on disk: the write-ahead log, .snap files, the bbolt file behind a batched write side."""
 
 from balsad.storage import schema
-from balsad.storage.backend import Backend, BackendSnapshot, CommitJob
+from balsad.storage.backend import Backend, CommitJob
 from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError, DatabaseLockedError
+from balsad.storage.bolt.snapshot import BackendSnapshot
 from balsad.storage.datadir import DataDir, DataDirKind
 from balsad.storage.errors import StorageError
 from balsad.storage.snap import SnapError, Snapshotter

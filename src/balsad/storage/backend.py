@@ -11,10 +11,9 @@ A commit is three parts, so that it never holds up the event loop: `step` builds
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from bisect import bisect_left
 from collections.abc import Callable
-from itertools import islice
 from typing import Final
 
 from balsad.env.protocols import Disk
@@ -23,59 +22,18 @@ from balsad.storage.bolt.bulk import BulkWriter
 from balsad.storage.bolt.db import Database, lock
 from balsad.storage.bolt.digest import hash_contents
 from balsad.storage.bolt.errors import BucketNotFoundError
-from balsad.storage.bolt.meta import encode_meta
 from balsad.storage.bolt.page import KEY_SIZE_MAX
-from balsad.storage.bolt.tree import View
+from balsad.storage.bolt.snapshot import BackendSnapshot
 from balsad.storage.bolt.tx import FILL_APPEND, FILL_DEFAULT, WriteTx
 from balsad.storage.errors import StorageError, os_error
+from balsad.storage.overlay import Changes, Overlay
 
 BATCH_LIMIT: Final = 10_000
 _STEP_APPENDS: Final = 1000
 _STEP_CHANGES: Final = 100
-_STEP_BYTES: Final = 1 << 20
+_STEP_BYTES: Final = 1 << 19
 _STEP_BRANCHES: Final = 100
 _STEP_SPANS: Final = 2000
-
-Changes = dict[bytes, bytes | None]
-"""Key to value, or to None: deleted."""
-
-
-class Overlay:
-    """Changes of one bucket that are not in the file yet; `keys` gives them sorted, kept up as `changes` grows."""
-
-    __slots__ = ("_sorted", "changes")
-
-    def __init__(self, changes: Changes) -> None:
-        self.changes = changes
-        self._sorted: list[bytes] = []
-
-    def keys(self) -> list[bytes]:
-        # A dict keeps the order of insertion, and nothing is ever taken out of `changes` one by one: the keys that
-        # came since the last look are its last ones.
-        known = len(self._sorted)
-        added = len(self.changes) - known
-        if added < 0:
-            self._sorted = []
-            added = len(self.changes)
-        if added:
-            self._sorted.extend(reversed(list(islice(reversed(self.changes), added))))
-            self._sorted.sort()  # in time linear to its length when the new keys come after the old
-        return self._sorted
-
-    def clear(self) -> None:
-        self.changes.clear()
-        self._sorted = []
-
-
-def _collect(overlay: Overlay, start: bytes, end: bytes | None, changes: Changes) -> None:
-    """Add the overlay's changes from `start` up to but without `end`."""
-    keys = overlay.keys()
-    first = bisect_left(keys, start)
-    last = len(keys) if end is None else bisect_left(keys, end)
-    source = overlay.changes
-    for i in range(first, last):
-        key = keys[i]
-        changes[key] = source[key]
 
 
 class CommitJob:
@@ -201,49 +159,6 @@ class CommitJob:
         self.finish()
 
 
-class BackendSnapshot:
-    """A state of the whole database as a file, unchanged by later commits: what `etcdctl snapshot save` sends.
-
-    Two fresh meta pages, then all pages below the high water as they are in the file. Source: bbolt Tx.WriteTo.
-    `read` may be called in any thread, `close` only in the backend's.
-    """
-
-    __slots__ = ("_closed", "_database", "_metas", "_view", "size", "txid")
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._view: View = database.pin()
-        self._closed = False
-        meta = self._view.meta
-        self._metas = encode_meta(0, meta, meta.txid) + encode_meta(1, meta, meta.txid - 1)
-        self.size = meta.high_water * meta.page_size
-        self.txid = meta.txid
-
-    def read(self, offset: int, count: int) -> bytes:
-        """The bytes from `offset`; fewer than `count` only at the end. Raises: StorageError."""
-        assert not self._closed
-        end = min(offset + count, self.size)
-        if offset >= end:
-            return b""
-        parts: list[bytes] = []
-        if offset < len(self._metas):
-            parts.append(self._metas[offset:end])
-            offset += len(parts[0])
-        while offset < end:
-            part = self._database.read(end - offset, offset)
-            if not part:
-                raise StorageError(self._database.path, f"read: the file ends before {self.size} bytes", offset=offset)
-            parts.append(part)
-            offset += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def close(self) -> None:
-        """Let go of the pages."""
-        if not self._closed:
-            self._closed = True
-            self._database.unpin(self._view)
-
-
 class Backend:
     """See the module's head. One thread owns it."""
 
@@ -252,6 +167,7 @@ class Backend:
         "_disk",
         "_job",
         "_pending",
+        "_size",
         "_size_in_use",
         "_sync",
         "batch_limit",
@@ -274,6 +190,7 @@ class Backend:
         self._pending: dict[bytes, Overlay] = {name: Overlay({}) for name in database.view.buckets}
         self._created: list[bytes] = []
         self._job: CommitJob | None = None
+        self._size = 0
         self._size_in_use = 0
         self._note_size()
 
@@ -373,32 +290,37 @@ class Backend:
             pending = self._pending[bucket]
         except KeyError:
             raise BucketNotFoundError(self.path, bucket) from None
-        changes: Changes = {}
-        overlay = self.in_flight.get(bucket)
-        if overlay is not None:
-            _collect(overlay, start, end, changes)
-        if pending.changes:
-            _collect(pending, start, end, changes)
         view = self.database.view
-        if bucket not in view.buckets:
-            keys: list[bytes] = []
-            values: list[bytes] = []
-        elif not changes:
+        in_file = bucket in view.buckets
+        overlay = self.in_flight.get(bucket)
+        if in_file and overlay is None and not pending.changes:
             keys, values = view.scan(bucket, start, end, limit)
             return list(zip(keys, values, strict=True))
-        else:
-            # Changes can only take keys away from those of the file, never make them more.
-            keys, values = view.scan(bucket, start, end, limit + len(changes) if limit else 0)
-        merged: Changes = dict(zip(keys, values, strict=True))
-        merged.update(changes)
         items: list[tuple[bytes, bytes]] = []
-        for key in sorted(merged):
-            value = merged[key]
-            if value is not None:
-                items.append((key, value))
-                if len(items) == limit:
+        while True:
+            # A stretch that begins at `start`: as far as the file's keys go that the limit asks for, and no further
+            # than so many changes; a reader of few old keys does not pay for all that waits to be committed.
+            wanted = limit - len(items) if limit else 0
+            changes_max = 2 * wanted + 64 if limit else sys.maxsize
+            keys, values = view.scan(bucket, start, end, wanted) if in_file else ([], [])
+            stop = keys[-1] + b"\0" if wanted and len(keys) == wanted else end
+            changes: Changes = {}
+            if overlay is not None:
+                stop = overlay.collect(start, stop, changes_max, changes)
+            stop = pending.collect(start, stop, changes_max, changes)
+            merged: Changes = dict(zip(keys, values, strict=True))
+            merged.update(changes)
+            for key in sorted(merged):
+                if stop is not None and key >= stop:
                     break
-        return items
+                value = merged[key]
+                if value is not None:
+                    items.append((key, value))
+                    if len(items) == limit:
+                        return items
+            if stop is None or stop == end:
+                return items
+            start = stop
 
     # ---- committing
 
@@ -473,13 +395,13 @@ class Backend:
     def _note_size(self) -> None:
         database = self.database
         view = database.view
-        self._size_in_use = (view.high_water - database.freelist.free_count) * view.page_size
+        self._size = view.high_water * view.page_size
+        self._size_in_use = self._size - database.freelist.free_count * view.page_size
 
     @property
     def size(self) -> int:
         """Bytes of all pages that were ever allocated: etcd's dbSize."""
-        view = self.database.view
-        return view.high_water * view.page_size
+        return self._size
 
     @property
     def size_in_use(self) -> int:
@@ -515,35 +437,55 @@ class Backend:
         while self._disk.exists(f"{self.path}.tmp.{number}"):
             number += 1
         temporary = f"{self.path}.tmp.{number}"
+        database = self._rewritten(temporary)
         try:
-            fd = self._disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise os_error(temporary, "open", error) from error
-        try:
-            lock(self._disk, temporary, fd)
-            writer = BulkWriter(self._disk, temporary, fd, old.view.page_size)
-            for name in sorted(old.view.buckets):
-                writer.add_bucket(name, old.view.items(name), old.view.buckets[name].sequence)
-            writer.finish()
-            if self._sync:
-                self._disk.fsync(fd)
-            database = Database(self._disk, self.path, fd, sync=self._sync)
-            database.load_freelist()
             self._disk.rename(temporary, self.path)
-            if self._sync:
-                self._disk.sync_dir(os.path.dirname(self.path) or ".")
-        except (OSError, StorageError) as error:
-            self._disk.close(fd)
-            try:
-                self._disk.unlink(temporary)
-            except OSError:
-                pass
-            if isinstance(error, OSError):
-                raise os_error(temporary, "defrag", error) from error
-            raise
+        except OSError as error:
+            database.close()
+            self._remove(temporary)
+            raise os_error(temporary, "rename", error) from error
         self.database = database
         old.close()
         self._note_size()
+        if self._sync:
+            try:
+                self._disk.sync_dir(os.path.dirname(self.path) or ".")
+            except OSError as error:
+                # After a power cut the old file may be back: nothing may be promised on top of the new one.
+                database.failure = os_error(self.path, "fsync of its folder", error)
+                raise database.failure from error
+
+    def _rewritten(self, temporary: str) -> Database:
+        """A copy without free pages, open, locked and on disk, still under its temporary name."""
+        disk = self._disk
+        try:
+            fd = disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise os_error(temporary, "open", error) from error
+        try:
+            lock(disk, temporary, fd)
+            view = self.database.view
+            writer = BulkWriter(disk, temporary, fd, view.page_size)
+            for name in sorted(view.buckets):
+                writer.add_bucket(name, view.items(name), view.buckets[name].sequence)
+            writer.finish()
+            if self._sync:
+                disk.fsync(fd)
+            database = Database(disk, self.path, fd, sync=self._sync)
+            database.load_freelist()
+        except BaseException as error:
+            disk.close(fd)
+            self._remove(temporary)
+            if isinstance(error, OSError):
+                raise os_error(temporary, "write", error) from error
+            raise
+        return database
+
+    def _remove(self, temporary: str) -> None:
+        try:
+            self._disk.unlink(temporary)
+        except OSError:
+            pass  # the next open removes it
 
     def close(self) -> None:
         """Commit what is pending, unless a write failed before, and give the file back."""

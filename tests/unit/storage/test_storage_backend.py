@@ -110,6 +110,30 @@ def test_scan_joins_all_three_within_bounds_and_limit(backend: Backend) -> None:
     assert backend.scan(KEY, rev(28), rev(36), 5) == found
 
 
+def test_a_limited_scan_gathers_stretch_by_stretch(backend: Backend) -> None:
+    """Long rows of deleted keys, in the file and waiting, lie before the first live ones."""
+    for number in range(3000):
+        backend.put(KEY, rev(number), b"file")
+    backend.commit()
+    for number in range(1500):
+        backend.delete(KEY, rev(number))
+    for number in range(5000, 7000):
+        backend.delete(KEY, rev(number))
+    job = backend.commit_job()
+    assert job is not None
+    for number in range(1000, 2500):
+        backend.delete(KEY, rev(number))
+    backend.put(KEY, rev(400), b"back")
+    backend.put(KEY, rev(8000), b"last")
+
+    live = [400, *range(2500, 3000), 8000]
+    for limit in (1, 2, 10, 501, 502, 503, 0):
+        found = [key for key, _ in backend.scan(KEY, b"", None, limit)]
+        assert found == [rev(number) for number in live][: limit or None]
+    assert backend.scan(KEY, rev(401), rev(2500), 3) == []
+    job.complete()
+
+
 def test_the_pending_dict_stays_the_same_one(backend: Backend) -> None:
     pending = backend.pending_of(KEY)
     pending[rev(5)] = b"five"
@@ -556,6 +580,25 @@ def test_a_failed_defrag_leaves_the_old_file_in_use(tmp_path: Path, operation: s
     backend.commit()
     assert len(backend.scan(KEY, b"", None)) == 2
     backend.close()
+
+
+def test_a_defrag_whose_rename_may_be_lost_ends_the_commits(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    backend = open_backend(tmp_path, disk, sync=True)
+    backend.put(KEY, rev(2), b"two")
+    backend.commit()
+    disk.fail("sync_dir", errno.EIO)
+
+    with pytest.raises(StorageError, match="fsync of its folder: input/output error"):
+        backend.defrag()
+    backend.put(KEY, rev(3), b"three")
+    with pytest.raises(StorageError, match="fsync of its folder"):
+        backend.commit()
+    backend.close()
+
+    again = Backend.open(RealDisk(), str(tmp_path / "db"))
+    assert again.scan(KEY, b"", None) == [(rev(2), b"two")]
+    again.close()
 
 
 def test_a_page_found_broken_while_building_ends_the_commits(tmp_path: Path) -> None:
