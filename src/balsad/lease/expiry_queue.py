@@ -60,7 +60,7 @@ class ExpiryQueue:
                 heappop(heap)
                 continue
             deadline = self._deadlines[lease_id]
-            if deadline <= now:
+            if deadline == time:
                 return lease_id
             self._entries[lease_id] = deadline
             heapreplace(heap, (deadline, lease_id))

@@ -1,8 +1,9 @@
 """Reading what unsynced watchers missed, a bounded piece at a time.
 
 A watch on one key asks the index for the key's revisions. Watches on ranges
-share one pass over the `key` bucket, from the lowest revision any of them still
-needs; those much further back than the first in line wait for their own turn.
+share one pass over the `key` bucket, from the lowest revision that any of them
+still needs; but those much further back than the one whose turn it is wait for
+theirs.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class _Missed:
 class CatchUp:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._turn = 0
 
     def run(self, hub: WatchHub, watchers: list[Watcher]) -> None:
         """One pass for these watchers, none of which is compacted, synced or of a blocked stream."""
@@ -95,8 +97,9 @@ class CatchUp:
     def _ranges(self, hub: WatchHub, watchers: list[Watcher]) -> None:
         store = self._store
         current = store.current_revision
-        # The first in line sets the place, so that one far behind does not keep all others waiting.
-        near = watchers[0].min_revision - REVISIONS_PER_BATCH
+        # They set the place in turn, so that one far behind does not keep all others waiting.
+        self._turn += 1
+        near = watchers[self._turn % len(watchers)].min_revision - REVISIONS_PER_BATCH
         start = min(watcher.min_revision for watcher in watchers if watcher.min_revision >= near)
         joined = WatcherGroup()
         missed: dict[Watcher, _Missed] = {}

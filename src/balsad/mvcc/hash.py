@@ -99,7 +99,6 @@ class HashJob:
         store = self._store
         reader = self._reader
         if reader is None or (not self._of_compaction and self._compact != store.compact_revision):
-            store.check_readable(self._revision)
             reader = self._begin()
         rows = reader.rows()
         if rows:
@@ -110,6 +109,7 @@ class HashJob:
 
     def _begin(self) -> RowReader:
         if not self._of_compaction:
+            self._store.check_readable(self._revision)
             self._compact = self._store.compact_revision
         self._crc = crc32c(KEY_BUCKET, 0)
         self._sees_any = None

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from balsad.mvcc.revision import SUB_MAX, KeyMeta
-from balsad.mvcc.sorted_keys import OPEN_END, SortedKeys
+from balsad.mvcc.sorted_keys import SortedKeys
 
 _NO_HISTORY: Final[list[KeyMeta]] = []
 
@@ -113,13 +113,18 @@ class KeyIndex:
         keys: list[bytes] = []
         metas: list[KeyMeta] = []
         count = 0
+        live = self.live
         for candidate in self._ever(key, end):
-            meta = self.at(candidate, revision)
-            if meta is not None:
-                count += 1
-                if not limit or count <= limit:
-                    keys.append(candidate)
-                    metas.append(meta)
+            meta = live.get(candidate)
+            # Most keys did not change since: spare them the call.
+            if meta is None or meta[0] > revision:
+                meta = self.at(candidate, revision)
+                if meta is None:
+                    continue
+            count += 1
+            if not limit or count <= limit:
+                keys.append(candidate)
+                metas.append(meta)
         return keys, metas, count
 
     def _ever(self, key: bytes, end: bytes) -> Iterable[bytes]:
@@ -197,6 +202,3 @@ class KeyIndex:
             self.dead.discard(key)
             self.dead_sorted.remove(key)
         return gone
-
-
-__all__ = ["OPEN_END", "KeyIndex"]

@@ -40,20 +40,20 @@ def restore(store: Store) -> None:
     store.compactions.clear()
     finished = _stored_revision(store, FINISHED_COMPACT_KEY)
     scheduled = _stored_revision(store, SCHEDULED_COMPACT_KEY)
-    store.compact_revision = finished if finished else -1
+    store.compact_revision = finished
 
     newest = _index_rows(store)
     # A compaction at a tombstone may have left no row as late as the revisions that were given out.
     store.current_revision = store.head = max(newest, store.compact_revision, scheduled)
-    if scheduled > store.compact_revision:
+    if scheduled > finished:
         store.begin_compaction(scheduled, with_hash=False)
 
 
 def _stored_revision(store: Store, name: bytes) -> int:
-    """A revision from the `meta` bucket, 0 when it is not there."""
+    """A main revision from the `meta` bucket, -1 when there is none."""
     stored = store.backend.get(META_BUCKET, name)
     if not stored:
-        return 0
+        return -1
     main: int = unpack_revision(stored)[0]
     return main
 
