@@ -1,6 +1,6 @@
 """run(config, env): the one place where rooms become a member.
 
-    bind sockets --> boot (files -> state) --> replay the log --> elect --> publish --> serve --> ... --> stop
+bind sockets --> boot (files -> state) --> replay the log --> elect --> publish --> serve --> ... --> stop
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from balsad.api import register_services
+from balsad.api import MemberPages, client_handler, monitoring_handler, register_services
 from balsad.config import ServerConfig, StartError, Url
 from balsad.env.real import real_env
 from balsad.errors import RequestError
 from balsad.lease import Lessor
-from balsad.membership import Attributes, format_id
+from balsad.membership import Attributes
 from balsad.mvcc import Store
+from balsad.observe.metrics import Metrics
 from balsad.proto import rpc_pb2
 from balsad.raft import Config as RaftConfig
 from balsad.raft import ConfState, RawNode
@@ -33,6 +35,7 @@ from balsad.server.auto_compaction import AutoCompaction
 from balsad.server.backend_commits import BackendCommits
 from balsad.server.bootstrap import Booted, boot
 from balsad.server.compactions import Compactions
+from balsad.server.counts import copy_counts
 from balsad.server.driver import Driver
 from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
 from balsad.server.lease_expiry import LeaseExpiry
@@ -45,8 +48,7 @@ from balsad.server.snapshots import PURGE_INTERVAL_S, Snapshots
 from balsad.server.systemd import notify
 from balsad.storage import StorageError, schema
 from balsad.storage.wal import AUTO, NO_SYNC, WalOptions
-from balsad.transport import Limits, Listener, RpcServer
-from balsad.transport.listener import FirstBytes
+from balsad.transport import Limits, Listener, RpcServer, ServerTls
 
 if TYPE_CHECKING:
     from balsad.env import Env
@@ -56,6 +58,7 @@ log = logging.getLogger(__name__)
 VERSION_CHECK_S: Final = 4.0
 WATCH_SYNC_S: Final = 0.1
 VICTIMS_S: Final = 0.01
+_TLS_VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 DRAIN_S: Final = 2.0
 MESSAGE_BYTES_MAX: Final = 1 << 20
 INFLIGHT_MESSAGES_MAX: Final = 512
@@ -72,8 +75,12 @@ class Member:
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopped = False
-        self.fsync_seconds: Callable[[float], None] | None = None
-        options = WalOptions(sync=NO_SYNC if config.unsafe_no_fsync else AUTO, on_sync=self._on_sync)
+        self.metrics = Metrics(extensive=config.extensive_metrics)
+        options = WalOptions(
+            sync=NO_SYNC if config.unsafe_no_fsync else AUTO,
+            on_sync=self.metrics.wal_fsync_s.observe,
+            on_write=self.metrics.wal_write_bytes.inc,
+        )
         self.booted = boot(config, env, options)
         try:
             self._join(self.booted)
@@ -81,10 +88,6 @@ class Member:
             self.booted.wal.close()
             self.booted.backend.close()
             raise
-
-    def _on_sync(self, seconds: float) -> None:
-        if self.fsync_seconds is not None:
-            self.fsync_seconds(seconds)
 
     def _join(self, booted: Booted) -> None:
         config, env = self.config, self.env
@@ -148,12 +151,9 @@ class Member:
             interval_s=config.backend_batch_interval_s,
             operations_max=config.backend_batch_limit,
             failed=self._failed,
-            observed=self._on_commit,
+            observed=self.metrics.backend_commit_s.observe,
         )
-        self.commit_seconds: Callable[[float], None] | None = None
-        self.compactions = Compactions(
-            self.commits, pause_s=config.compaction_sleep_interval_s, failed=self._failed
-        )
+        self.compactions = Compactions(self.commits, pause_s=config.compaction_sleep_interval_s, failed=self._failed)
         self.applier.on_compaction = self.compactions.start
         backend.before_commit.append(self._before_commit)
         self.snapshots = Snapshots(
@@ -207,10 +207,6 @@ class Member:
         if self.flush_answers is not None:
             self.flush_answers()
 
-    def _on_commit(self, seconds: float) -> None:
-        if self.commit_seconds is not None:
-            self.commit_seconds(seconds)
-
     def _before_commit(self) -> None:
         """The backend is about to commit: what it holds must be known as committed to the WAL first."""
         self.driver.write_hard_state()
@@ -239,7 +235,7 @@ class Member:
         self._every("cluster version", VERSION_CHECK_S, self.versions.check)
         self._every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
         if self.auto_compaction is not None:
-            self.auto_compaction.start(self.env.clock.monotonic())
+            self.auto_compaction.start(self.env.clock.monotonic(), self.store.current_revision)
             self._every("auto compaction", 1.0, self._auto_compact)
         if self.applier.conf_state.voters == (self.service.member_id,):
             # The only voter need not wait for anybody's silence.
@@ -286,10 +282,12 @@ class Member:
         )
         if revision is None:
             return
-        log.info("starting auto compaction", extra={"revision": revision})
+        machine = self.auto_compaction
+        log.info("starting auto compaction", extra=machine.fields(revision))
 
         def done(result: object) -> None:
             if isinstance(result, RequestError):
+                machine.failed(revision)
                 log.warning("failed auto compaction", extra={"revision": revision, "error": result.text})
             else:
                 log.info("completed auto compaction", extra={"revision": revision})
@@ -391,6 +389,7 @@ async def run(config: ServerConfig, env: Env) -> None:
     # Ports first: a member that cannot be reached must not touch its data.
     peer_sockets = [_bind(url, config) for url in config.listen_peer_urls]
     client_sockets = [(url, _bind(url, config)) for url in config.listen_client_urls]
+    metrics_sockets = [(url, _bind(url, config)) for url in config.listen_metrics_urls]
     loop = asyncio.get_running_loop()
     broken: asyncio.Future[None] = loop.create_future()
 
@@ -399,9 +398,17 @@ async def run(config: ServerConfig, env: Env) -> None:
             broken.set_exception(error)
 
     member = Member(config, env, failed)
-    server = RpcServer(limits=_limits(config))
-    server.scheduler = loop
-    register_services(server, member.service)
+    server = RpcServer(limits=_limits(config), scheduler=loop)
+    services = register_services(server, member.service)
+    pages = MemberPages(member.service)
+    metrics = member.metrics
+    metrics.methods = lambda: server.methods
+    metrics.on_scrape.append(
+        lambda: copy_counts(metrics, member.service, member.lease_expiry, lambda: services.kv.ranges)
+    )
+    server.http = client_handler(pages, metrics, config)
+    monitoring = RpcServer(limits=_limits(config), scheduler=loop)
+    monitoring.http = monitoring_handler(pages, metrics)
     member.flush_answers = server.flush
     listeners: list[Listener] = []
     try:
@@ -409,14 +416,24 @@ async def run(config: ServerConfig, env: Env) -> None:
         member.start(lambda: published.set_result(None))
         await _first(published, broken)
         log.info("ready to serve client requests")
+        tls = _server_tls(config)
         for url, bound in client_sockets:
-            listeners.append(await listen_socket(server, bound, None))
-            log.info("serving client traffic insecurely; this is strongly discouraged!", extra={"address": url.address})
+            secure = url.is_secure
+            listeners.append(await server.listen_bound(bound, tls if secure else None))
+            if secure:
+                log.info("serving client traffic securely", extra={"address": url.address})
+            else:
+                log.info(
+                    "serving client traffic insecurely; this is strongly discouraged!", extra={"address": url.address}
+                )
+        for url, bound in metrics_sockets:
+            listeners.append(await monitoring.listen_bound(bound, tls if url.is_secure else None))
+            log.info("serving metrics", extra={"url": str(url)})
         # What lives now lives long: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 50, 1000)
-        notify("READY=1")
+        notify()
         await broken
     except asyncio.CancelledError:
         for listener in listeners:
@@ -432,15 +449,27 @@ async def run(config: ServerConfig, env: Env) -> None:
             sock.close()
 
 
-async def listen_socket(server: RpcServer, bound: socket.socket, tls: None) -> Listener:
-    loop = asyncio.get_running_loop()
-    return Listener(await loop.create_server(lambda: FirstBytes(server, False), sock=bound, backlog=1024))
-
-
 async def _first(wanted: asyncio.Future[None], broken: asyncio.Future[None]) -> None:
     await asyncio.wait((wanted, broken), return_when=asyncio.FIRST_COMPLETED)
     if broken.done():
         await broken
+
+
+def _server_tls(config: ServerConfig) -> ServerTls | None:
+    """What https listeners speak, if certificates are given."""
+    tls = config.client_tls
+    if tls.is_empty:
+        return None
+    return ServerTls(
+        cert_file=tls.cert_file,
+        key_file=tls.key_file,
+        trusted_ca_file=tls.trusted_ca_file,
+        client_cert_auth=tls.client_cert_auth,
+        crl_file=tls.crl_file,
+        min_version=_TLS_VERSIONS[config.tls_min_version],
+        max_version=_TLS_VERSIONS[config.tls_max_version] if config.tls_max_version else None,
+        cipher_suites=config.cipher_suites,
+    )
 
 
 def _limits(config: ServerConfig) -> Limits:

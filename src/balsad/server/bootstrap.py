@@ -140,7 +140,7 @@ def _found(config: ServerConfig) -> Cluster:
         raise StartError(str(problem)) from None
     member = cluster.member_by_name(config.name)
     if member is None:
-        raise StartError(f"couldn't find local name \"{config.name}\" in the initial cluster configuration")
+        raise StartError(f'couldn\'t find local name "{config.name}" in the initial cluster configuration')
     cluster.local_id = member.id
     return cluster
 

@@ -20,9 +20,7 @@ log = logging.getLogger(__name__)
 class Compactions:
     """Runs CompactionJobs one after the other."""
 
-    def __init__(
-        self, commits: BackendCommits, *, pause_s: float, failed: Callable[[BaseException], None]
-    ) -> None:
+    def __init__(self, commits: BackendCommits, *, pause_s: float, failed: Callable[[BaseException], None]) -> None:
         self._commits = commits
         self._pause_s = pause_s
         self._failed = failed

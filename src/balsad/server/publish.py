@@ -14,8 +14,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from balsad.errors import RequestError
-from balsad.membership import Attributes, attributes_path, encode_attributes, format_id, next_cluster_version
-from balsad.membership import VERSION_PATH, Version
+from balsad.membership import (
+    VERSION_PATH,
+    Attributes,
+    Version,
+    attributes_path,
+    encode_attributes,
+    format_id,
+    next_cluster_version,
+)
 from balsad.v2store import Request, encode_request
 
 if TYPE_CHECKING:
@@ -89,9 +96,7 @@ class VersionMonitor:
         if current is None:
             log.info("setting up initial cluster version using v2 API", extra={"cluster-version": wanted.short()})
         else:
-            log.info(
-                "updating cluster version using v2 API", extra={"from": current.short(), "to": wanted.short()}
-            )
+            log.info("updating cluster version using v2 API", extra={"from": current.short(), "to": wanted.short()})
         request_id = service.next_id()
 
         def done(result: Result) -> None:

@@ -93,9 +93,7 @@ def _sort_like_go(items: list[_Row], less: Callable[[_Row, _Row], bool]) -> None
             at -= 1
 
 
-def _ordered(
-    kvs: list[bytes], metas: list[KeyMeta], target: int, *, descending: bool
-) -> list[bytes]:
+def _ordered(kvs: list[bytes], metas: list[KeyMeta], target: int, *, descending: bool) -> list[bytes]:
     if target == _KEY:
         # mvcc gives keys in ascending order, and no two are equal.
         return kvs[::-1] if descending else kvs
@@ -129,9 +127,7 @@ def _greater(a: _Row, b: _Row) -> bool:
     return bool(a[0] > b[0])
 
 
-def answer_range(
-    view: RangeView, request: rpc_pb2.RangeRequest, header: Callable[[int], bytes]
-) -> bytes:
+def answer_range(view: RangeView, request: rpc_pb2.RangeRequest, header: Callable[[int], bytes]) -> bytes:
     """The RangeResponse to `request`; `header` makes field 1 for the revision it is answered at.
 
     Raises: CompactedError, FutureRevError.

@@ -34,9 +34,7 @@ class _Round:
 
 
 class ReadIndex:
-    def __init__(
-        self, node: RawNode, request_ids: RequestIds, *, timeout_s: float, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, node: RawNode, request_ids: RequestIds, *, timeout_s: float, wake: Callable[[], None]) -> None:
         self._node = node
         self._ids = request_ids
         self._timeout_s = timeout_s
@@ -95,9 +93,7 @@ class ReadIndex:
             if not current.readers:
                 self._round = None
         self._gathering = self._expire(self._gathering, now)
-        self._confirmed = [
-            (index, left) for index, readers in self._confirmed if (left := self._expire(readers, now))
-        ]
+        self._confirmed = [(index, left) for index, readers in self._confirmed if (left := self._expire(readers, now))]
         if self._round is None and self._gathering:
             self._ask(now)
 

@@ -96,7 +96,7 @@ class Service:
         self.reads_are_local = False
         self.feed_watchers: Callable[[], None] = _nothing  # some watcher may be behind
         self._quota = applier.quota
-        self._read_index = read_index
+        self.reads = read_index
         self._ids = request_ids
         self._compactions = compactions
         self._commits = commits
@@ -114,9 +114,7 @@ class Service:
         request_id = self._ids.next()
         pending = Pending(request_id, call, None, PLAIN_PUT, None, key, raw, value_at)
         digits = uvarint(request_id)
-        self.driver.propose(
-            b"\x22%b%b\xa2\x06%c\x08%b" % (uvarint(len(raw)), raw, len(digits) + 1, digits), pending
-        )
+        self.driver.propose(b"\x22%b%b\xa2\x06%c\x08%b" % (uvarint(len(raw)), raw, len(digits) + 1, digits), pending)
 
     def put(self, call: Call, raw: bytes, request: rpc_pb2.PutRequest) -> None:
         if self._has_room(KEY_COST + len(request.key) + len(request.value), call):
@@ -189,7 +187,9 @@ class Service:
 
     def _raise_nospace(self, done: Callable[[], None]) -> None:
         request = rpc_pb2.AlarmRequest(
-            action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.member_id, alarm=NOSPACE  # type: ignore[arg-type]
+            action=rpc_pb2.AlarmRequest.ACTIVATE,
+            memberID=self.member_id,
+            alarm=NOSPACE,  # type: ignore[arg-type]
         )
         try:
             self.propose("alarm", request, lambda _: done())
@@ -203,7 +203,7 @@ class Service:
         if self.reads_are_local:
             done(None)
         else:
-            self._read_index.read(done, self._monotonic())
+            self.reads.read(done, self._monotonic())
 
     def on_leader(self) -> None:
         """The leader, or our own role, changed."""
@@ -240,6 +240,12 @@ class Service:
     def is_learner(self) -> bool:
         member = self.cluster.member(self.member_id)
         return member is not None and member.is_learner
+
+    @property
+    def cluster_version(self) -> str:
+        """`3.5.0`; empty while it is not decided."""
+        version = self.cluster.version
+        return "" if version is None else str(version)
 
     def members(self) -> list[Member]:
         return self.cluster.members()

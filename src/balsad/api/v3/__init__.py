@@ -16,16 +16,25 @@ if TYPE_CHECKING:
     from balsad.server.service import Service
     from balsad.transport import RpcServer
 
-__all__ = ["Door", "register_services"]
+__all__ = ["GrpcServices", "register_services"]
 
 
-def register_services(server: RpcServer, service: Service) -> Door:
+class GrpcServices:
+    """The registered services, as far as others ask them anything."""
+
+    def __init__(self, door: Door, kv: KvApi) -> None:
+        self.door = door
+        self.kv = kv
+
+
+def register_services(server: RpcServer, service: Service) -> GrpcServices:
     """Make `server` serve all gRPC services of `service`."""
     door = Door(service)
-    KvApi(service, door).register(server)
+    kv = KvApi(service, door)
+    kv.register(server)
     WatchApi(service, door).register(server)
     LeaseApi(service, door).register(server)
     ClusterApi(service, door).register(server)
     MaintenanceApi(service, door).register(server)
     health.register(server)
-    return door
+    return GrpcServices(door, kv)

@@ -95,7 +95,9 @@ class ClusterApi:
 
     def _refuse(self, call: Call, what: str) -> None:
         # Without the peer protocol a second voter could never answer, and the cluster would be lost.
-        call.fail(Code.UNIMPLEMENTED, f"etcdserver: {what} needs the peer protocol, which this member does not speak yet")
+        call.fail(
+            Code.UNIMPLEMENTED, f"etcdserver: {what} needs the peer protocol, which this member does not speak yet"
+        )
 
 
 def to_message(member: Member) -> rpc_pb2.Member:

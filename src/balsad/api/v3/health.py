@@ -46,5 +46,3 @@ class _WatchCall:
 
     def on_cancel(self) -> None:
         pass
-
-

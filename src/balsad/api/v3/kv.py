@@ -30,6 +30,7 @@ class KvApi:
         self._door = door
         self._store = service.store
         self._header_at = service.header.at
+        self.ranges = 0
 
     def register(self, server: RpcServer) -> None:
         server.unary("/etcdserverpb.KV/Range", self.range, self.range_now)
@@ -48,6 +49,7 @@ class KvApi:
         if caller is None:
             return None
         caller.requests.value += 1
+        self.ranges += 1
         size = len(raw)
         if size > 2 and raw[0] == 0x0A:
             # One key, linearizable or (0x38 0x01) serializable, which is the same here.
@@ -66,6 +68,7 @@ class KvApi:
         request = decode(rpc_pb2.RangeRequest, raw)
         self._door.admit(call.headers, serves_learner=request.serializable)
         check_key(request)
+        self.ranges += 1
         self._read(call, request.serializable, lambda: answer_range(self._store, request, self._header_at))
 
     def _read(self, call: Call, serializable: bool, answer: Callable[[], bytes]) -> None:
@@ -106,14 +109,10 @@ class KvApi:
         request = decode(rpc_pb2.TxnRequest, raw)
         check_txn(request, self._service.config.max_txn_ops)
         if txns.is_readonly(request):
-            self._read(
-                call, txns.is_serializable(request), lambda: txns.read(self._store, request, self._header_at)
-            )
+            self._read(call, txns.is_serializable(request), lambda: txns.read(self._store, request, self._header_at))
         else:
             self._service.txn(call, raw, request)
 
     def compact(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         self._service.compact(call, raw, decode(rpc_pb2.CompactionRequest, raw))
-
-

@@ -26,11 +26,11 @@ from balsad.wire import bytes_field, read_uvarint, uvarint
 if TYPE_CHECKING:
     from balsad.lease import Lessor
     from balsad.mvcc import CompactionJob, Store
-    from balsad.storage import Backend
     from balsad.server.alarms import Alarms
     from balsad.server.apply.cluster import ClusterApplier
     from balsad.server.propose import Pending, Result
     from balsad.server.quota import Quota
+    from balsad.storage import Backend
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,20 @@ _WITHOUT_EFFECT: Final = frozenset(("range", "auth_user_get", "auth_role_get", "
 _REFUSED_WHEN_CORRUPT: Final = frozenset(
     ("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke")
 )
+
+
+class Counts:
+    """What was applied since the start."""
+
+    __slots__ = ("deletes", "leases_granted", "leases_revoked", "put_bytes", "puts", "txns")
+
+    def __init__(self) -> None:
+        self.puts = 0
+        self.put_bytes = 0
+        self.deletes = 0
+        self.txns = 0
+        self.leases_granted = 0
+        self.leases_revoked = 0
 
 
 class Applier:
@@ -75,6 +89,7 @@ class Applier:
         self.applied_term = consistent_term
         self.conf_state = conf_state
         self.slow_applies = 0
+        self.counts = Counts()
         self.apply_conf_change: Callable[[ConfChange | ConfChangeV2], ConfState] = _no_raft
         self.raise_nospace: Callable[[Callable[[], None]], None] = _alarm_at_once
         self.on_empty_entry: Callable[[], None] | None = None
@@ -121,6 +136,8 @@ class Applier:
         quota = self.quota
         room = quota.limit_bytes - self.backend.size if quota.limit_bytes >= 0 else 1 << 62
         count = len(entries)
+        start = at
+        put_bytes = 0
         while at < count:
             entry = entries[at]
             pending = entry.context
@@ -128,6 +145,7 @@ class Applier:
                 break
             raw = pending.raw
             value_at = pending.value_at
+            put_bytes += len(raw)
             # Set before the write, so that a backend commit can't take one without the other.
             self.consistent_index = self.applied_index = entry.index
             revision = put(pending.key, raw[: value_at - 1], raw[value_at:], 0)
@@ -139,6 +157,8 @@ class Applier:
                 digits = uvarint(revision)
                 pending.call.respond(prefixes[len(digits)] + digits + tail)
             at += 1
+        self.counts.puts += at - start
+        self.counts.put_bytes += put_bytes
         last = entries[at - 1]
         self.consistent_term = self.applied_term = last.term
         return at
@@ -236,6 +256,8 @@ class Applier:
         if self.alarms.nospace:
             return NoSpaceError()
         fits = self.quota.available(KEY_COST + len(request.key) + len(request.value))
+        self.counts.puts += 1
+        self.counts.put_bytes += len(request.key) + len(request.value)
         if request.lease and self.lessor.lookup(request.lease) is None:
             raise LeaseNotFoundError
         write = self.store.write()
@@ -253,10 +275,12 @@ class Applier:
         if self.alarms.nospace and cost > 0:
             return NoSpaceError()
         fits = self.quota.available(cost)
+        self.counts.txns += 1
         answer = txn.apply(self.store, self.lessor, request, self.header.at)
         return answer if fits else NoSpaceError()
 
     def _delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> Result:
+        self.counts.deletes += 1
         write = self.store.write()
         try:
             deleted, previous = kv.delete_range(write, request)
@@ -277,6 +301,7 @@ class Applier:
             return NoSpaceError()
         fits = self.quota.available(LEASE_COST)
         lease = self.lessor.grant(request.ID, request.TTL, self._clock())
+        self.counts.leases_granted += 1
         if not fits:
             return NoSpaceError()
         response = rpc_pb2.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl_s)
@@ -284,6 +309,7 @@ class Applier:
 
     def _revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> Result:
         keys = self.lessor.revoke(request.ID)
+        self.counts.leases_revoked += 1
         if keys:
             write = self.store.write()
             try:
@@ -326,9 +352,7 @@ class Applier:
 
     @staticmethod
     def _log_alarm(what: str, member: rpc_pb2.AlarmMember) -> None:
-        log.warning(
-            what, extra={"alarm": rpc_pb2.AlarmType.Name(member.alarm), "from": f"{member.memberID:x}"}
-        )
+        log.warning(what, extra={"alarm": rpc_pb2.AlarmType.Name(member.alarm), "from": f"{member.memberID:x}"})
 
     def _refuse_for_space(self, pending: Pending, waiting: dict[int, Pending]) -> None:
         waiting.pop(pending.id, None)
@@ -349,9 +373,7 @@ class Applier:
         if pending is not None:
             pending.resolve(outcome)
 
-    def _apply_v2(
-        self, data: bytes, is_new: bool, pending: Pending | None, waiting: dict[int, Pending]
-    ) -> None:
+    def _apply_v2(self, data: bytes, is_new: bool, pending: Pending | None, waiting: dict[int, Pending]) -> None:
         request_id, result = self.cluster.apply_v2(data, is_new)
         waiting.pop(request_id, None)
         if pending is not None:
@@ -359,7 +381,7 @@ class Applier:
 
 
 def _plain_cost(raw: bytes, value_at: int) -> int:
-    size, start = read_uvarint(raw, value_at)
+    size, _ = read_uvarint(raw, value_at)
     return raw[1] + size
 
 

@@ -45,9 +45,7 @@ def is_readonly(request: rpc_pb2.TxnRequest) -> bool:
 
 def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
     return all(
-        operation.request_range.serializable
-        for branch in (request.success, request.failure)
-        for operation in branch
+        operation.request_range.serializable for branch in (request.success, request.failure) for operation in branch
     )
 
 
@@ -83,9 +81,7 @@ def _holds(view: RangeView, compare: rpc_pb2.Compare) -> bool:
     if not found.kvs:
         # A missing value equals nothing, not even the empty one.
         return compare.target != _VALUE and _compared(compare, (0, 0, 0, 0), b"")
-    return all(
-        _compared(compare, meta, stored) for meta, stored in zip(found.metas, found.kvs, strict=True)
-    )
+    return all(_compared(compare, meta, stored) for meta, stored in zip(found.metas, found.kvs, strict=True))
 
 
 def _compared(compare: rpc_pb2.Compare, meta: Sequence[int], stored: bytes) -> bool:
@@ -118,9 +114,7 @@ def _compared(compare: rpc_pb2.Compare, meta: Sequence[int], stored: bytes) -> b
     return True
 
 
-def _each(
-    request: rpc_pb2.TxnRequest, path: Path, check: Callable[[rpc_pb2.RequestOp], None]
-) -> None:
+def _each(request: rpc_pb2.TxnRequest, path: Path, check: Callable[[rpc_pb2.RequestOp], None]) -> None:
     inner = iter(path.inner)
     for operation in _branch(request, path):
         if operation.WhichOneof("request") == "request_txn":
@@ -151,15 +145,12 @@ def read(store: Store, request: rpc_pb2.TxnRequest, header: Callable[[int], byte
     path = choose(store, request)
     _check_ranges(store, request, path)
     responses = [
-        (_RANGE, answer_range(store, operation.request_range, inner_header))
-        for operation in _branch(request, path)
+        (_RANGE, answer_range(store, operation.request_range, inner_header)) for operation in _branch(request, path)
     ]
     return txn_answer(header(store.current_revision), path.succeeded, responses)
 
 
-def apply(
-    store: Store, lessor: Lessor, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes]
-) -> bytes:
+def apply(store: Store, lessor: Lessor, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes]) -> bytes:
     """The TxnResponse to a txn with writes, done.
 
     Raises: KeyNotFoundError, LeaseNotFoundError, CompactedError, FutureRevError; then nothing was changed.
