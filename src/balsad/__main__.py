@@ -72,10 +72,9 @@ def _start(arguments: list[str], loaded: Loaded, problem: str) -> int:
 
 def _serve(config: ServerConfig) -> int:
     # Imported late: the answers above shall not wait for the rooms of a running member.
-    room = importlib.import_module("balsad.main")
-    code: object = room.serve(config)
-    assert isinstance(code, int)
-    return code
+    from balsad.main import serve
+
+    return serve(config)
 
 
 def _tell(notes: Iterable[Note]) -> None:
