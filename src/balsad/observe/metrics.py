@@ -47,7 +47,7 @@ class Metrics:
         self.on_scrape: Final[list[Callable[[], None]]] = []
         """Called before each scrape, to copy what is counted elsewhere."""
         self.methods: Callable[[], Iterable[MethodCounts]] = tuple
-        """The transport's methods: `metrics.methods = rpc_server.methods`, a list made when asked."""
+        """The transport's methods, asked for at each scrape: `metrics.methods = lambda: rpc_server.methods`."""
         self.grpc_handling_s: Final[LabelledHistogram | None] = (
             Labelled(lambda: Histogram(HANDLING_BOUNDS), "grpc_type", "grpc_service", "grpc_method")
             if extensive
