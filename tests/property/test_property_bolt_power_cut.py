@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 from hypothesis import given, settings
@@ -60,7 +61,7 @@ class Story:
                 backend.delete(schema.KEY, key)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=2000 if os.environ.get("BALSAD_SOAK") else 40, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_every_power_cut_leaves_a_whole_commit(seed: int) -> None:
     rnd = random.Random(seed)
