@@ -29,6 +29,7 @@ from balsad.raft import (
     Snapshot,
 )
 from balsad.raft.codec import decode_conf_change_v2
+from balsad.raft.tracker import SNAPSHOT
 
 ADD, REMOVE, ADD_LEARNER = 0, 1, 3
 
@@ -285,6 +286,12 @@ class RaftWorld:
     def settle(self) -> None:
         """Nothing is lost any more, time passes for all: they must agree in the end."""
         for _ in range(100):
+            # A snapshot that was lost is sent again only when the leader is told.
+            leader = self.leader()
+            if leader is not None:
+                for node_id, progress in leader.node.status().progress.items():
+                    if progress.state == SNAPSHOT:
+                        leader.node.report_snapshot(node_id, False)
             for member in self.members.values():
                 member.node.tick()
             self.quiet()

@@ -14,6 +14,7 @@ from scenario_files import Command
 from balsad.raft import (
     APPEND_THREAD,
     APPLY_THREAD,
+    NO_LIMIT,
     ROLE_NAMES,
     ConfChange,
     ConfChangeV2,
@@ -68,12 +69,17 @@ class CommandError(Exception):
     """A command went wrong in a way that belongs to its output."""
 
 
-class HistoryLog(MemoryLog):
+class HistoryLog:
     """A log whose snapshot is always the state machine's newest state."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.log = MemoryLog()
         self.history: list[Snapshot] = []
+        self.initial_state = self.log.initial_state
+        self.entries = self.log.entries
+        self.term = self.log.term
+        self.first_index = self.log.first_index
+        self.last_index = self.log.last_index
 
     def snapshot(self) -> Snapshot:
         return self.history[-1]
@@ -90,13 +96,13 @@ class Node:
 
     def append(self, state: HardState | None, entries: list[Entry], snapshot: Snapshot | None) -> None:
         if state is not None and not state.is_empty():
-            self.storage.set_hard_state(state)
+            self.storage.log.set_hard_state(state)
         if snapshot is not None and not snapshot.is_empty():
             if entries:
                 raise CommandError("can't apply snapshot and entries at the same time")
-            self.storage.apply_snapshot(snapshot)
+            self.storage.log.apply_snapshot(snapshot)
             return
-        self.storage.append(entries)
+        self.storage.log.append(entries)
 
     def apply(self, entries: list[Entry]) -> None:
         """The state is all that was ever proposed, one after the other."""
@@ -218,7 +224,7 @@ class InteractionWorld:
             storage = HistoryLog()
             storage.history.append(snapshot)
             if begun:
-                storage.apply_snapshot(snapshot)
+                storage.log.apply_snapshot(snapshot)
             settings: dict[str, int | bool] = {"max_inflight_msgs": 2**31 - 1, **options}
             config = Config(
                 id=len(self.nodes) + 1,
@@ -318,7 +324,7 @@ class InteractionWorld:
         if last < first:
             self._write(f"log is empty: first index={first}, last index={last}")
             return
-        self._write(describe_entries(node.storage.entries(first, last + 1)))
+        self._write(describe_entries(node.storage.entries(first, last + 1, NO_LIMIT)))
 
     def _do_raft_state(self, command: Command) -> None:
         for node in self.nodes:
@@ -331,7 +337,7 @@ class InteractionWorld:
 
     def _do_compact(self, command: Command) -> None:
         node = self._node(command)
-        node.storage.compact(int(command.arguments[1].key))
+        node.storage.log.compact(int(command.arguments[1].key))
         self._raft_log(node)
 
     # Output
