@@ -108,10 +108,14 @@ def _check_conf_changes(raft: Raft, entries: list[Entry]) -> list[Entry]:
             checked.append(entry)
             continue
         change: ConfChangeV2
-        if entry.type == ENTRY_CONF_CHANGE:
-            change = decode_conf_change(entry.data).as_v2()
-        else:
-            change = decode_conf_change_v2(entry.data)
+        try:
+            if entry.type == ENTRY_CONF_CHANGE:
+                change = decode_conf_change(entry.data).as_v2()
+            else:
+                change = decode_conf_change_v2(entry.data)
+        except ValueError as error:
+            # It came from a follower. In the log it would stop every member that applies it.
+            raise ProposalDroppedError("malformed configuration change") from error
         config = raft.tracker.config
         leaves = not change.changes
         refusal = ""

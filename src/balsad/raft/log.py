@@ -189,10 +189,14 @@ class RaftLog:
 
     def maybe_commit(self, index: int, term: int) -> bool:
         """Commit up to `index` if that is news and its entry is of `term`. Raft paper 5.4.2."""
-        if index > self.committed and term != 0 and self.term(index) == term:
-            self.committed = index
-            return True
-        return False
+        if index <= self.committed or term == 0:
+            return False
+        # It is unstable still, in general: acks are handled before what they say is forgotten there.
+        found = self.unstable.term(index)
+        if (found if found >= 0 else self.term(index)) != term:
+            return False
+        self.committed = index
+        return True
 
     def commit_to(self, index: int) -> None:
         if index > self.committed:

@@ -289,7 +289,7 @@ class Tracker:
         """The largest index that the voters' logs agree on."""
         config = self.config
         if len(config.incoming) == 1 and not config.outgoing:
-            return self._matched(config.incoming[0])
+            return self.progress[config.incoming[0]].match
         return joint_committed(config.incoming, config.outgoing, self._matched)
 
     def quorum_active(self) -> bool:

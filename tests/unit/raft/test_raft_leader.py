@@ -412,6 +412,15 @@ class TestConfigurationChanges:
         assert [(one.type, one.data, one.context) for one in made[1:]] == [(0, b"a", None), (0, b"", "waiter")]
         assert made[-1].index == made[0].index + 2
 
+    def test_a_change_that_cannot_be_read_never_gets_into_the_log(self) -> None:
+        node = leader_of(1)
+        broken = entry(b"\xff")
+        broken.type = 2
+
+        with pytest.raises(ProposalDroppedError):
+            node.propose([broken])
+        assert node.raft.log.last_index() == 1
+
     def test_a_joint_configuration_is_left_by_itself(self) -> None:
         cluster = Cluster(1)
         leader = cluster.elect(1)
