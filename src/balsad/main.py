@@ -328,8 +328,10 @@ class Member:
         for timer in self._timers.values():
             timer.cancel()
         await self.commits.stop()
-        self.booted.backend.commit()
-        self._close()
+        try:
+            self.booted.backend.commit()
+        finally:
+            self._close()
 
     def _close(self) -> None:
         fileno = self.booted.wal.fileno()

@@ -8,6 +8,8 @@ from typing import Protocol
 class StoreBackend(Protocol):
     """The part of `storage.Backend` that the store uses."""
 
+    path: str
+
     def create_bucket(self, bucket: bytes) -> None: ...
 
     def put(self, bucket: bytes, key: bytes, value: bytes) -> None: ...

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from balsad.errors import CompactedError, RequestError
+from balsad.errors import RequestError
 from balsad.mvcc.catch_up import CatchUp
 from balsad.mvcc.event import Event, WatchBatch
 from balsad.mvcc.watcher_group import GONE, SYNCED, UNSYNCED, VICTIM, Watcher, WatcherGroup
@@ -302,10 +302,10 @@ class WatchStream:
 
         `end` is as on the wire: b"" the key alone, b"\\0" no end. start_revision 0 is from now on.
 
-        Raises: EmptyWatchRangeError, DuplicateWatchIdError; CompactedError for a negative start.
+        A negative one is from the beginning, or canceled as compacted when that is gone.
+
+        Raises: EmptyWatchRangeError, DuplicateWatchIdError.
         """
-        if start_revision < 0:
-            raise CompactedError
         if end not in (b"", b"\0") and key >= end:
             raise EmptyWatchRangeError
         if watch_id == AUTO_WATCH_ID:
@@ -329,23 +329,22 @@ class WatchStream:
         return True
 
     def request_progress(self, watch_id: int) -> bool:
-        """Send the watch a progress notification if it is synced."""
+        """Send the watch a progress notification if it is synced; whether it was sent."""
         watcher = self.watchers.get(watch_id)
         if watcher is None or not self._is_told(watcher):
             return False
         return self.sink(watch_id, WatchBatch(self._hub._store.current_revision, []))
 
     def progress_if_synced(self) -> bool:
-        """Send one progress notification with id -1 if all watches of the stream are synced; whether they are.
+        """Send one progress notification with id -1 if all watches of the stream are synced.
 
-        A stream without watches gets none.
+        False when they are not or the sink is full: try again. A stream without watches is told nothing.
         """
         for watcher in self.watchers.values():
-            if not self._is_told(watcher):
+            # One that waits for a revision to come has missed nothing up to now.
+            if watcher.state != SYNCED:
                 return False
-        if self.watchers:
-            self.sink(PROGRESS_ID, WatchBatch(self._hub._store.current_revision, []))
-        return True
+        return not self.watchers or self.sink(PROGRESS_ID, WatchBatch(self._hub._store.current_revision, []))
 
     def resume(self) -> bool:
         """The sink has room again: offer what it refused, without waiting for retry_victims."""

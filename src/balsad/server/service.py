@@ -22,6 +22,7 @@ from balsad.server.alarms import NOSPACE
 from balsad.server.apply.dispatch import PLAIN_PUT
 from balsad.server.propose import Pending, Result
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
+from balsad.storage import StorageError
 from balsad.wire import uvarint
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ class Service:
             log.info("starting defragment")
             try:
                 self.backend.defrag()
-            except OSError as error:
+            except StorageError as error:
                 log.warning("failed to defragment", extra={"error": str(error)})
                 failed(str(error))
                 return

@@ -6,6 +6,8 @@ from __future__ import annotations
 class MemoryBackend:
     """Has storage.Backend's face as far as the store and the leases use it."""
 
+    path = "memory"
+
     def __init__(self) -> None:
         self.buckets: dict[bytes, dict[bytes, bytes | None]] = {}
 

@@ -11,7 +11,7 @@ from balsad.errors import CompactedError, FutureRevError
 from balsad.lease import Lessor
 from balsad.mvcc import NoLeases, Store, StoreBackend, key_of, lease_of, value_of
 from balsad.mvcc.value_cache import ENTRY_OVERHEAD, ValueCache
-from balsad.storage import Backend
+from balsad.storage import Backend, StorageError
 from tests.unit.mvcc.memory_backend import MemoryBackend
 from tests.unit.mvcc.mvcc_model import Delete, Model, Op, Put, apply, put
 
@@ -356,6 +356,23 @@ def test_revisions_of_any_size_are_stored_as_protobuf_has_them(store: Store) -> 
 
     rows = [(key, kv) for key, kv in store.backend.scan(b"key", b"", None)]
     assert rows == [(change.row_key(), change.stored()) for change in model.changes]
+
+
+@pytest.mark.parametrize(
+    ("row_key", "kv"),
+    [
+        (b"\0" * 7 + b"\2_" + b"\0" * 8, b""),
+        (b"short", b"\x0a\x01a"),
+        (b"\0" * 7 + b"\2_" + b"\0" * 8, b"\x12\x01a\x10"),
+    ],
+)
+def test_a_broken_row_says_where_it_is(row_key: bytes, kv: bytes) -> None:
+    backend = MemoryBackend()
+    open_store(backend)
+    backend.put(b"key", row_key, kv)
+
+    with pytest.raises(StorageError, match=f"^memory: bucket key, row {row_key.hex()}: expected .* found {kv.hex()}$"):
+        open_store(backend)
 
 
 def with_steps(job_step: Callable[[], bool]) -> int:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from balsad.errors import CompactedError
-from balsad.mvcc import DuplicateWatchIdError, EmptyWatchRangeError, Event, NoLeases, Store, WatchBatch, WatchStream
+from balsad.mvcc import (
+    PROGRESS_ID,
+    DuplicateWatchIdError,
+    EmptyWatchRangeError,
+    Event,
+    NoLeases,
+    Store,
+    WatchBatch,
+    WatchStream,
+)
 from balsad.mvcc.catch_up import BYTES_PER_BATCH, REVISIONS_PER_BATCH, ROWS_PER_PASS
 from tests.unit.mvcc.memory_backend import MemoryBackend
 from tests.unit.mvcc.mvcc_model import put
@@ -77,8 +85,6 @@ def test_refusals_have_the_words_of_etcd(inbox: Inbox) -> None:
         inbox.stream.watch(b"b", b"", 0, 7)
     with pytest.raises(EmptyWatchRangeError, match=r"^mvcc: watcher range is empty$"):
         inbox.stream.watch(b"b", b"b", 0)
-    with pytest.raises(CompactedError):
-        inbox.stream.watch(b"b", b"", -1)
     assert inbox.stream.watch(b"b", b"\0", 0) == 0
 
 
@@ -127,12 +133,27 @@ def test_a_txn_without_effect_tells_nobody(store: Store, inbox: Inbox) -> None:
 
 def test_a_start_in_the_future_is_quiet_until_it_comes(store: Store, inbox: Inbox) -> None:
     inbox.stream.watch(b"a", b"", 4)
-    assert not inbox.stream.progress_if_synced()
     for _ in range(4):
         put(store, b"a")
 
     assert inbox.revisions() == [4, 5]
+
+
+def test_a_start_in_the_future_does_not_hold_up_progress(store: Store, inbox: Inbox) -> None:
+    """Nothing up to now can have been missed by it."""
+    inbox.stream.watch(b"a", b"", 4)
+
     assert inbox.stream.progress_if_synced()
+    assert [watch_id for watch_id, _ in inbox.batches] == [PROGRESS_ID]
+
+
+def test_a_negative_start_is_from_the_beginning(store: Store, inbox: Inbox) -> None:
+    put(store, b"a")
+    inbox.stream.watch(b"a", b"", -1)
+
+    sync(store)
+
+    assert inbox.revisions() == [2]
 
 
 def test_a_start_in_the_past_is_told_what_it_missed_and_then_goes_on(store: Store, inbox: Inbox) -> None:

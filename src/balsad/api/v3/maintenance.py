@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from balsad.api.v3.door import Door, decode
 from balsad.config.versions import ETCD_VERSION
-from balsad.errors import Code, NoLeaderError, RequestError, UnknownError
+from balsad.errors import Code, CompactedError, NoLeaderError, RequestError, UnknownError
 from balsad.proto import rpc_pb2
 from balsad.wire import bytes_field, uvarint, varint
 
@@ -91,6 +91,8 @@ class MaintenanceApi:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.HashKVRequest, raw)
         service = self._service
+        if 0 < request.revision <= service.store.compact_revision:
+            raise CompactedError
         job = service.store.hash_job(request.revision)
 
         def go_on() -> None:
