@@ -25,7 +25,8 @@ from typing import Final, Protocol
 
 from balsad.errors import LeaseExistError, LeaseNotFoundError, LeaseTTLTooLargeError
 from balsad.lease.expiry_queue import ExpiryQueue
-from balsad.wire import read_uvarint, skip_field, to_int64, varint
+from balsad.storage import StorageError
+from balsad.wire import WireError, read_uvarint, skip_field, to_int64, varint
 
 LEASE_BUCKET: Final = b"lease"
 
@@ -49,6 +50,8 @@ class LeaseExpiredError(Exception):
 
 class LeaseBackend(Protocol):
     """The part of `storage.Backend` that leases are kept in."""
+
+    path: str
 
     def create_bucket(self, bucket: bytes) -> None: ...
 
@@ -149,6 +152,8 @@ class Lessor:
         """Take the leases from the `lease` bucket, of another backend if one is given.
 
         None has keys yet: restoring the store attaches them. Time is measured from promote on.
+
+        Raises: StorageError when a stored lease is broken.
         """
         if backend is not None:
             self._backend = backend
@@ -158,8 +163,13 @@ class Lessor:
         self._expiries.clear()
         self._checkpoint_heap.clear()
         self.is_primary = False
-        for _, stored in self._backend.scan(LEASE_BUCKET, b"", None):
-            lease_id, ttl_s, remaining_ttl_s = decode_lease(stored)
+        for key, stored in self._backend.scan(LEASE_BUCKET, b"", None):
+            try:
+                lease_id, ttl_s, remaining_ttl_s = decode_lease(stored)
+            except WireError as error:
+                where = f"bucket lease, key {key.hex()}"
+                reason = f"{where}: expected a leasepb.Lease, found {stored[:32].hex()}: {error}"
+                raise StorageError(self._backend.path, reason) from error
             self._leases[lease_id] = Lease(lease_id, max(ttl_s, self.min_ttl_s), remaining_ttl_s)
 
     def grant(self, lease_id: int, ttl_s: int, now: float) -> Lease:

@@ -10,6 +10,7 @@ from balsad.errors import LeaseExistError, LeaseNotFoundError, LeaseTTLTooLargeE
 from balsad.lease import LeaseExpiredError, Lessor, NotPrimaryError
 from balsad.mvcc import Store
 from balsad.proto import lease_pb2
+from balsad.storage import StorageError
 from tests.unit.mvcc.memory_backend import MemoryBackend
 from tests.unit.mvcc.mvcc_model import put
 
@@ -284,3 +285,12 @@ def test_detach_of_what_is_not_there_is_no_error() -> None:
 
     with pytest.raises(LeaseNotFoundError):
         lessor.attach(2, b"k")
+
+
+def test_a_broken_lease_says_where_it_is() -> None:
+    backend = MemoryBackend()
+    make_lessor(backend=backend)
+    backend.put(b"lease", b"\0" * 8, b"\x08")
+
+    with pytest.raises(StorageError, match=r"^memory: bucket lease, key 0000000000000000: expected .* found 08"):
+        make_lessor(backend=backend)

@@ -185,6 +185,8 @@ def test_progress_is_told_only_when_nothing_is_missing(store: Store, inbox: Inbo
 
     assert [(to, batch.revision, batch.events) for to, batch in inbox.batches] == [(0, 2, []), (-1, 2, [])]
     assert not inbox.stream.request_progress(9)
+    inbox.full = True
+    assert not inbox.stream.progress_if_synced()
 
 
 @pytest.mark.parametrize("end", [b"", b"b"])
