@@ -9,7 +9,7 @@ Source: etcd client/v3 op.go, kv.go.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from balsad.client.messages import (
     CompactionRequest,
@@ -209,13 +209,7 @@ class KV:
             min_create_revision=min_create_revision,
             max_create_revision=max_create_revision,
         )
-        return await self.range(request, timeout=timeout)
-
-    async def range(self, request: RangeRequest, *, timeout: float | None = None) -> RangeResponse:
-        """As `get`, for a request that is already made."""
-        return await self._channel.unary(
-            "/etcdserverpb.KV/Range", request, RangeResponse, deadline=self._deadline(timeout), repeatable=True
-        )
+        return await self.do(request, timeout=timeout)
 
     async def put(
         self,
@@ -232,7 +226,7 @@ class KV:
         request = put_request(
             key, value, lease=lease, prev_kv=prev_kv, ignore_value=ignore_value, ignore_lease=ignore_lease
         )
-        return await self._channel.unary("/etcdserverpb.KV/Put", request, PutResponse, deadline=self._deadline(timeout))
+        return await self.do(request, timeout=timeout)
 
     async def delete(
         self,
@@ -246,9 +240,7 @@ class KV:
     ) -> DeleteRangeResponse:
         """Delete the keys of a range."""
         request = delete_request(key, range_end, prefix=prefix, from_key=from_key, prev_kv=prev_kv)
-        return await self._channel.unary(
-            "/etcdserverpb.KV/DeleteRange", request, DeleteRangeResponse, deadline=self._deadline(timeout)
-        )
+        return await self.do(request, timeout=timeout)
 
     async def txn(
         self,
@@ -264,11 +256,31 @@ class KV:
             success=[operation(one) for one in success],
             failure=[operation(one) for one in failure],
         )
+        return await self.do(request, timeout=timeout)
+
+    @overload
+    async def do(self, request: RangeRequest, *, timeout: float | None = None) -> RangeResponse: ...
+    @overload
+    async def do(self, request: PutRequest, *, timeout: float | None = None) -> PutResponse: ...
+    @overload
+    async def do(self, request: DeleteRangeRequest, *, timeout: float | None = None) -> DeleteRangeResponse: ...
+    @overload
+    async def do(self, request: TxnRequest, *, timeout: float | None = None) -> TxnResponse: ...
+
+    async def do(
+        self, request: Operation, *, timeout: float | None = None
+    ) -> RangeResponse | PutResponse | DeleteRangeResponse | TxnResponse:
+        """Send a request that is already made."""
+        unary, deadline = self._channel.unary, self._deadline(timeout)
+        if isinstance(request, RangeRequest):
+            return await unary("/etcdserverpb.KV/Range", request, RangeResponse, deadline=deadline, repeatable=True)
+        if isinstance(request, PutRequest):
+            return await unary("/etcdserverpb.KV/Put", request, PutResponse, deadline=deadline)
+        if isinstance(request, DeleteRangeRequest):
+            return await unary("/etcdserverpb.KV/DeleteRange", request, DeleteRangeResponse, deadline=deadline)
         # A transaction that only reads may be repeated.
-        reads = all(isinstance(one, RangeRequest) for one in (*success, *failure))
-        return await self._channel.unary(
-            "/etcdserverpb.KV/Txn", request, TxnResponse, deadline=self._deadline(timeout), repeatable=reads
-        )
+        reads = all(one.request_range is not None for one in (*request.success, *request.failure))
+        return await unary("/etcdserverpb.KV/Txn", request, TxnResponse, deadline=deadline, repeatable=reads)
 
     async def compact(
         self, revision: int, *, physical: bool = False, timeout: float | None = None
