@@ -41,8 +41,9 @@ _BYTES_14: Final = 0x72
 
 _FLAG: Final = (b"\x00", b"\x01")
 
-# The field `snapshot` of a message that carries none: etcd 3.5 writes it all the same.
-_NO_SNAPSHOT: Final = b"\x4a\x0a\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
+# A message that carries no snapshot: etcd 3.5 writes an empty one all the same.
+_EMPTY_SNAPSHOT: Final = b"\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
+_NO_SNAPSHOT: Final = b"\x4a\x0a" + _EMPTY_SNAPSHOT
 
 
 def _read_bytes(data: bytes, pos: int) -> tuple[bytes, int]:
@@ -375,8 +376,7 @@ def decode_message(data: bytes) -> Message:
             message.commit, pos = read_uvarint(data, pos)
         elif tag == _BYTES_9:
             encoded, pos = _read_bytes(data, pos)
-            snapshot = decode_snapshot(encoded)
-            message.snapshot = None if snapshot.is_empty() and not snapshot.data else snapshot
+            message.snapshot = None if encoded == _EMPTY_SNAPSHOT else decode_snapshot(encoded)
         elif tag == 0x50:
             flag, pos = read_uvarint(data, pos)
             message.reject = flag != 0
