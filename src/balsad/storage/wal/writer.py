@@ -405,11 +405,13 @@ class Wal:
         waiter = self._waiter
         assert waiter is not None
         try:
-            waiter.result(self._segments[-1].path)
+            seconds = waiter.result(self._segments[-1].path)
             self._adopt()
         except StorageError as error:
             self._fail(error)
             raise
+        if self._on_sync is not None:
+            self._on_sync(seconds)
         waiter.nudge()
 
     # Segments
