@@ -1,6 +1,6 @@
-"""run(config, env): the one place where rooms become a member.
+"""run(config, env): the one place where rooms become a member that serves.
 
-bind sockets --> boot (files -> state) --> replay the log --> elect --> publish --> serve --> ... --> stop
+bind sockets --> Member (files -> state, replay, election) --> publish --> listen --> ... --> stop
 """
 
 from __future__ import annotations
@@ -17,37 +17,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from balsad.api import MemberPages, client_handler, monitoring_handler, register_services
-from balsad.config import ServerConfig, StartError, Url
+from balsad.config import ServerConfig, StartError, Url, start_fields
 from balsad.env.real import real_env
-from balsad.errors import RequestError
-from balsad.lease import Lessor
-from balsad.membership import Attributes
-from balsad.mvcc import Store
-from balsad.observe.metrics import Metrics
-from balsad.proto import rpc_pb2
-from balsad.raft import Config as RaftConfig
-from balsad.raft import ConfState, RawNode
-from balsad.server.alarms import Alarms
-from balsad.server.answers import HeaderBytes
-from balsad.server.apply.cluster import ClusterApplier
-from balsad.server.apply.dispatch import Applier
-from balsad.server.auto_compaction import AutoCompaction
-from balsad.server.backend_commits import BackendCommits
-from balsad.server.bootstrap import Booted, boot
-from balsad.server.compactions import Compactions
+from balsad.observe import log_loop_exception
 from balsad.server.counts import copy_counts
-from balsad.server.driver import Driver
-from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
-from balsad.server.lease_expiry import LeaseExpiry
-from balsad.server.publish import Publisher, VersionMonitor
-from balsad.server.quota import Quota
-from balsad.server.read_index import ReadIndex
-from balsad.server.request_ids import RequestIds
-from balsad.server.service import Service
-from balsad.server.snapshots import PURGE_INTERVAL_S, Snapshots
+from balsad.server.member import Member
 from balsad.server.systemd import notify
-from balsad.storage import StorageError, schema
-from balsad.storage.wal import AUTO, NO_SYNC, WalOptions
+from balsad.storage import StorageError
 from balsad.transport import Limits, Listener, RpcServer, ServerTls
 
 if TYPE_CHECKING:
@@ -55,296 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION_CHECK_S: Final = 4.0
-WATCH_SYNC_S: Final = 0.1
-VICTIMS_S: Final = 0.01
 _TLS_VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 DRAIN_S: Final = 2.0
-MESSAGE_BYTES_MAX: Final = 1 << 20
-INFLIGHT_MESSAGES_MAX: Final = 512
-
-
-class Member:
-    """One running member: its rooms, joined."""
-
-    def __init__(self, config: ServerConfig, env: Env, failed: Callable[[BaseException], None]) -> None:
-        """Raises: StartError, StorageError."""
-        self.config = config
-        self.env = env
-        self._failed = failed
-        self._loop = asyncio.get_running_loop()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._stopped = False
-        self.metrics = Metrics(extensive=config.extensive_metrics)
-        options = WalOptions(
-            sync=NO_SYNC if config.unsafe_no_fsync else AUTO,
-            on_sync=self.metrics.wal_fsync_s.observe,
-            on_write=self.metrics.wal_write_bytes.inc,
-        )
-        self.booted = boot(config, env, options)
-        try:
-            self._join(self.booted)
-        except BaseException:
-            self.booted.wal.close()
-            self.booted.backend.close()
-            raise
-
-    def _join(self, booted: Booted) -> None:
-        config, env = self.config, self.env
-        backend = booted.backend
-        member_id = booted.member_id
-        cluster_id = booted.cluster.cluster_id
-        self.header = HeaderBytes(cluster_id=cluster_id, member_id=member_id)
-        self.lessor = Lessor(config.min_lease_ttl_s, backend)
-        # Leases first: restoring the store hangs its keys on them.
-        self.lessor.recover()
-        self.store = Store(backend, leases=self.lessor, compaction_batch=config.compaction_batch_limit)
-        self.store.restore()
-        self.alarms = Alarms(backend)
-        index, term = schema.read_consistent_index(backend)
-        self.applier = Applier(
-            backend=backend,
-            store=self.store,
-            lessor=self.lessor,
-            alarms=self.alarms,
-            quota=Quota(backend, config.quota_backend_bytes),
-            cluster=ClusterApplier(booted.cluster, booted.tree, env.clock),
-            header=self.header,
-            clock=env.clock.monotonic,
-            consistent_index=index,
-            consistent_term=term,
-            applied_index=booted.snapshot_index,
-            conf_state=booted.log_storage.snapshot().conf_state or ConfState(),
-        )
-        node = RawNode(
-            RaftConfig(
-                id=member_id,
-                storage=booted.log_storage,
-                random=env.random.randrange,
-                election_tick=config.election_ticks,
-                heartbeat_tick=1,
-                max_size_per_msg=MESSAGE_BYTES_MAX,
-                max_inflight_msgs=INFLIGHT_MESSAGES_MAX,
-                check_quorum=True,
-                pre_vote=config.pre_vote,
-            )
-        )
-        self.applier.apply_conf_change = node.apply_conf_change
-        self.driver = Driver(
-            member_id=member_id,
-            node=node,
-            log_storage=booted.log_storage,
-            wal=booted.wal,
-            applier=self.applier,
-            clock=env.clock,
-            flush=self._flush,
-            failed=self._failed,
-            request_bytes_max=config.max_request_bytes,
-            request_timeout_s=config.request_timeout_s,
-            hard_state=booted.hard_state,
-        )
-        ids = RequestIds(member_id, unix_ms=int(env.clock.time() * 1000))
-        read_index = ReadIndex(node, ids, timeout_s=config.request_timeout_s, wake=self.driver.wake)
-        self.driver.read_index = self.read_index = read_index
-        self.commits = BackendCommits(
-            backend,
-            interval_s=config.backend_batch_interval_s,
-            operations_max=config.backend_batch_limit,
-            failed=self._failed,
-            observed=self.metrics.backend_commit_s.observe,
-        )
-        self.compactions = Compactions(self.commits, pause_s=config.compaction_sleep_interval_s, failed=self._failed)
-        self.applier.on_compaction = self.compactions.start
-        backend.before_commit.append(self._before_commit)
-        self.snapshots = Snapshots(
-            applier=self.applier,
-            log_storage=booted.log_storage,
-            tree=booted.tree,
-            wal=booted.wal,
-            snapshotter=booted.snapshotter,
-            commits=self.commits,
-            disk=env.disk,
-            data_dir=booted.data_dir,
-            count=config.snapshot_count,
-            catchup_entries=config.snapshot_catchup_entries,
-            snaps_max=config.max_snapshots,
-            wals_max=config.max_wals,
-            last_index=booted.snapshot_index,
-            failed=self._failed,
-        )
-        self.service = Service(
-            config=config,
-            env=env,
-            backend=backend,
-            store=self.store,
-            lessor=self.lessor,
-            alarms=self.alarms,
-            applier=self.applier,
-            driver=self.driver,
-            read_index=read_index,
-            cluster=booted.cluster,
-            header=self.header,
-            request_ids=ids,
-            compactions=self.compactions,
-            commits=self.commits,
-            member_id=member_id,
-            cluster_id=cluster_id,
-        )
-        self.driver.on_leader = self.service.on_leader
-        self.driver.on_applied = self._after_batch
-        self.service.feed_watchers = self._keep_watchers_fed
-        self.applier.on_empty_entry = self.service.on_empty_entry
-        self.lease_expiry = LeaseExpiry(self.service)
-        self.versions = VersionMonitor(self.service)
-        self.auto_compaction = AutoCompaction.from_config(config)
-        self.flush_answers: Callable[[], None] | None = None
-        for job in self.store.compactions:
-            self.compactions.start(job)
-
-    # Small joints between rooms.
-
-    def _flush(self) -> None:
-        if self.flush_answers is not None:
-            self.flush_answers()
-
-    def _before_commit(self) -> None:
-        """The backend is about to commit: what it holds must be known as committed to the WAL first."""
-        self.driver.write_hard_state()
-        applier = self.applier
-        schema.write_consistent_index(self.booted.backend, applier.consistent_index, applier.consistent_term)
-        if applier.conf_state.voters:
-            schema.write_conf_state(self.booted.backend, applier.conf_state)
-
-    def _after_batch(self) -> None:
-        self.commits.after_batch()
-        self.snapshots.after_batch()
-        self._keep_watchers_fed()
-
-    # Life.
-
-    def start(self, ready: Callable[[], None]) -> None:
-        """Replay the log, become leader, and call `ready` once the cluster has heard of this member."""
-        fileno = self.booted.wal.fileno()
-        if fileno >= 0:
-            self._loop.add_reader(fileno, self.booted.wal.on_readable)
-        self.booted.wal.failed = self._failed
-        self.driver.drain()
-        config = self.config
-        self._every("raft tick", config.tick_s, self._tick)
-        self._every("lease expiry", LEASE_INTERVAL_S, self._expire_leases)
-        self._every("cluster version", VERSION_CHECK_S, self.versions.check)
-        self._every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
-        if self.auto_compaction is not None:
-            self.auto_compaction.start(self.env.clock.monotonic(), self.store.current_revision)
-            self._every("auto compaction", 1.0, self._auto_compact)
-        if self.applier.conf_state.voters == (self.service.member_id,):
-            # The only voter need not wait for anybody's silence.
-            self.driver.node.campaign()
-            self.driver.wake()
-        attributes = Attributes(
-            name=config.name, client_urls=tuple(sorted(str(url) for url in config.advertise_client_urls))
-        )
-
-        def published() -> None:
-            self.versions.check()
-            ready()
-
-        Publisher(self.service, attributes, published).start()
-
-    def _every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
-        """Call `action` every so many seconds until the member stops."""
-        due = self._loop.time() + seconds
-
-        def run() -> None:
-            nonlocal due
-            try:
-                action()
-            except (StorageError, OSError, AssertionError) as error:
-                self._failed(error)
-                return
-            due = max(due + seconds, self._loop.time())
-            self._timers[name] = self._loop.call_at(due, run)
-
-        self._timers[name] = self._loop.call_at(due, run)
-
-    def _tick(self) -> None:
-        self.driver.tick()
-        if not self.read_index.is_idle:
-            self.read_index.tick(self.env.clock.monotonic())
-
-    def _expire_leases(self) -> None:
-        self.lease_expiry.check(self.env.clock.monotonic())
-
-    def _auto_compact(self) -> None:
-        assert self.auto_compaction is not None
-        revision = self.auto_compaction.tick(
-            self.env.clock.monotonic(), self.store.current_revision, self.driver.is_leader
-        )
-        if revision is None:
-            return
-        machine = self.auto_compaction
-        log.info("starting auto compaction", extra=machine.fields(revision))
-
-        def done(result: object) -> None:
-            if isinstance(result, RequestError):
-                machine.failed(revision)
-                log.warning("failed auto compaction", extra={"revision": revision, "error": result.text})
-            else:
-                log.info("completed auto compaction", extra={"revision": revision})
-
-        try:
-            self.service.propose("compaction", rpc_pb2.CompactionRequest(revision=revision), done)
-        except RequestError as error:
-            done(error)
-
-    def _keep_watchers_fed(self) -> None:
-        """Arm the catching-up of watchers that are behind; timers run only while there are any."""
-        watchers = self.store.watchers
-        if watchers.wants_sync and "watch sync" not in self._timers:
-            self._timers["watch sync"] = self._loop.call_later(WATCH_SYNC_S, self._sync_watchers)
-        if watchers.wants_retry and "victims" not in self._timers:
-            self._timers["victims"] = self._loop.call_later(VICTIMS_S, self._retry_victims)
-
-    def _sync_watchers(self) -> None:
-        self._timers.pop("watch sync", None)
-        self.store.watchers.sync_step()
-        self._flush()
-        self._keep_watchers_fed()
-
-    def _retry_victims(self) -> None:
-        self._timers.pop("victims", None)
-        self.store.watchers.retry_victims()
-        self._flush()
-        self._keep_watchers_fed()
-
-    async def stop(self) -> None:
-        """Write what is left to write and let go of all files."""
-        if self._stopped:
-            return
-        self._stopped = True
-        self.driver.stop()
-        self.read_index.stop()
-        self.compactions.stop()
-        for timer in self._timers.values():
-            timer.cancel()
-        await self.commits.stop()
-        try:
-            self.booted.backend.commit()
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        fileno = self.booted.wal.fileno()
-        if fileno >= 0:
-            self._loop.remove_reader(fileno)
-        self.booted.wal.close()
-        self.booted.backend.close()
-
-    def abandon(self) -> None:
-        """Let go of everything without another write: memory and disk may not agree."""
-        self._stopped = True
-        for timer in self._timers.values():
-            timer.cancel()
 
 
 def _bind(url: Url, config: ServerConfig) -> socket.socket:
@@ -388,19 +76,64 @@ async def run(config: ServerConfig, env: Env) -> None:
 
     Raises: StartError, StorageError.
     """
-    # Ports first: a member that cannot be reached must not touch its data.
-    peer_sockets = [_bind(url, config) for url in config.listen_peer_urls]
-    client_sockets = [(url, _bind(url, config)) for url in config.listen_client_urls]
-    metrics_sockets = [(url, _bind(url, config)) for url in config.listen_metrics_urls]
     loop = asyncio.get_running_loop()
-    broken: asyncio.Future[None] = loop.create_future()
+    loop.set_exception_handler(log_loop_exception)
+    with contextlib.ExitStack() as sockets:
+        # Ports first: a member that cannot be reached must not touch its data.
+        log.info("configuring peer listeners", extra={"listen-peer-urls": _texts(config.listen_peer_urls)})
+        for url in config.listen_peer_urls:
+            sockets.enter_context(_bind(url, config))
+        log.info("configuring client listeners", extra={"listen-client-urls": _texts(config.listen_client_urls)})
+        clients = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_client_urls]
+        monitors = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_metrics_urls]
+        tls = _server_tls(config)
+        initialized = env.disk.is_dir(config.member_dir)
+        log.info("starting an etcd server", extra=start_fields(config, member_initialized=initialized))
+        broken: asyncio.Future[None] = loop.create_future()
 
-    def failed(error: BaseException) -> None:
-        if not broken.done():
-            broken.set_exception(error)
+        def failed(error: BaseException) -> None:
+            if not broken.done():
+                broken.set_exception(error)
 
-    member = Member(config, env, failed)
-    server = RpcServer(limits=_limits(config), scheduler=loop)
+        member = Member(config, env, failed)
+        server = RpcServer(limits=_limits(config), scheduler=loop)
+        monitoring = RpcServer(limits=_limits(config), scheduler=loop)
+        _mount(member, server, monitoring)
+        listeners: list[Listener] = []
+        try:
+            published: asyncio.Future[None] = loop.create_future()
+            member.start(lambda: published.set_result(None))
+            await _first(published, broken)
+            log.info("ready to serve client requests")
+            for url, bound in clients:
+                listeners.append(await server.listen_bound(bound, tls if url.is_secure else None))
+                how = "securely" if url.is_secure else "insecurely; this is strongly discouraged!"
+                log.info("serving client traffic " + how, extra={"address": url.address})
+            for url, bound in monitors:
+                listeners.append(await monitoring.listen_bound(bound, tls if url.is_secure else None))
+            # What lives now lives long: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 50, 1000)
+            notify()
+            await broken
+        except asyncio.CancelledError:
+            whose = {"name": config.name, "data-dir": config.data_dir}
+            log.info("closing etcd server", extra=whose)
+            for listener in listeners:
+                listener.close()
+            await server.drain(DRAIN_S)
+            await monitoring.drain(0)
+            await member.stop()
+            log.info("closed etcd server", extra=whose)
+            raise
+        except BaseException:
+            member.abandon()
+            raise
+
+
+def _mount(member: Member, server: RpcServer, monitoring: RpcServer) -> None:
+    """Hang the member's API on its servers."""
     services = register_services(server, member.service)
     pages = MemberPages(member.service)
     metrics = member.metrics
@@ -408,47 +141,13 @@ async def run(config: ServerConfig, env: Env) -> None:
     metrics.on_scrape.append(
         lambda: copy_counts(metrics, member.service, member.lease_expiry, lambda: services.kv.ranges)
     )
-    server.http = client_handler(pages, metrics, config)
-    monitoring = RpcServer(limits=_limits(config), scheduler=loop)
+    server.http = client_handler(pages, metrics, member.config)
     monitoring.http = monitoring_handler(pages, metrics)
     member.flush_answers = server.flush
-    listeners: list[Listener] = []
-    try:
-        published: asyncio.Future[None] = loop.create_future()
-        member.start(lambda: published.set_result(None))
-        await _first(published, broken)
-        log.info("ready to serve client requests")
-        tls = _server_tls(config)
-        for url, bound in client_sockets:
-            secure = url.is_secure
-            listeners.append(await server.listen_bound(bound, tls if secure else None))
-            if secure:
-                log.info("serving client traffic securely", extra={"address": url.address})
-            else:
-                log.info(
-                    "serving client traffic insecurely; this is strongly discouraged!", extra={"address": url.address}
-                )
-        for url, bound in metrics_sockets:
-            listeners.append(await monitoring.listen_bound(bound, tls if url.is_secure else None))
-            log.info("serving metrics", extra={"url": str(url)})
-        # What lives now lives long: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 50, 1000)
-        notify()
-        await broken
-    except asyncio.CancelledError:
-        for listener in listeners:
-            listener.close()
-        await server.drain(DRAIN_S)
-        await member.stop()
-        raise
-    except BaseException:
-        member.abandon()
-        raise
-    finally:
-        for sock in peer_sockets:
-            sock.close()
+
+
+def _texts(urls: tuple[Url, ...]) -> list[str]:
+    return [str(url) for url in urls]
 
 
 async def _first(wanted: asyncio.Future[None], broken: asyncio.Future[None]) -> None:
@@ -505,7 +204,7 @@ async def _serve(config: ServerConfig) -> int:
     caught: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
-        log.info("received signal; shutting down", extra={"signal": signal.strsignal(number)})
+        log.info("received signal; shutting down", extra={"signal": (signal.strsignal(number) or str(number)).lower()})
         caught.append(number)
         running.cancel()
 

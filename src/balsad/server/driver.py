@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from balsad.errors import RequestTimedOutError, RequestTooLargeError, StoppedError, TooManyRequestsError
+from balsad.observe import RAFT_LOGGER
 from balsad.raft import Entry, HardState, MemoryLog, ProposalDroppedError, RawNode, Ready
 from balsad.server.propose import Pending
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from balsad.storage.wal import Wal
 
 log = logging.getLogger(__name__)
+raft_log = logging.getLogger(RAFT_LOGGER)
 
 UNAPPLIED_MAX: Final = 5000
 """How far commit may run ahead of apply before requests are turned away."""
@@ -167,8 +169,8 @@ class Driver:
             if not node.has_ready():
                 break
             ready = node.ready()
-            for event in node.take_events():
-                log.info(str(event))
+            for event in ready.events:
+                raft_log.log(event.level, event.message, extra=event.facts)
             if not self._save(ready):
                 return  # `_on_saved` goes on from here
             self._finish(ready)

@@ -1,0 +1,344 @@
+"""One member: its rooms joined, and its life from the first replayed entry to the last write.
+
+boot (files -> state) --> replay the log --> elect --> publish --> serve --> ... --> stop
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from balsad.config.versions import ETCD_VERSION
+from balsad.errors import RequestError
+from balsad.lease import Lessor
+from balsad.membership import Attributes, format_id
+from balsad.mvcc import Store
+from balsad.observe.metrics import Metrics
+from balsad.proto import rpc_pb2
+from balsad.raft import Config as RaftConfig
+from balsad.raft import ConfState, RawNode
+from balsad.server.alarms import Alarms
+from balsad.server.answers import HeaderBytes
+from balsad.server.apply.cluster import ClusterApplier
+from balsad.server.apply.dispatch import Applier
+from balsad.server.auto_compaction import AutoCompaction
+from balsad.server.backend_commits import BackendCommits
+from balsad.server.bootstrap import Booted, boot
+from balsad.server.compactions import Compactions
+from balsad.server.driver import Driver
+from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
+from balsad.server.lease_expiry import LeaseExpiry
+from balsad.server.publish import Publisher, VersionMonitor
+from balsad.server.quota import Quota
+from balsad.server.read_index import ReadIndex
+from balsad.server.request_ids import RequestIds
+from balsad.server.service import Service
+from balsad.server.snapshots import PURGE_INTERVAL_S, Snapshots
+from balsad.storage import StorageError, schema
+from balsad.storage.wal import AUTO, NO_SYNC, WalOptions
+
+if TYPE_CHECKING:
+    from balsad.config import ServerConfig
+    from balsad.env import Env
+
+log = logging.getLogger(__name__)
+
+VERSION_CHECK_S: Final = 4.0
+WATCH_SYNC_S: Final = 0.1
+VICTIMS_S: Final = 0.01
+MESSAGE_BYTES_MAX: Final = 1 << 20
+INFLIGHT_MESSAGES_MAX: Final = 512
+
+
+class Member:
+    """One running member: its rooms, joined."""
+
+    def __init__(self, config: ServerConfig, env: Env, failed: Callable[[BaseException], None]) -> None:
+        """Raises: StartError, StorageError."""
+        self.config = config
+        self.env = env
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._stopped = False
+        self.metrics = Metrics(extensive=config.extensive_metrics)
+        options = WalOptions(
+            sync=NO_SYNC if config.unsafe_no_fsync else AUTO,
+            on_sync=self.metrics.wal_fsync_s.observe,
+            on_write=self.metrics.wal_write_bytes.inc,
+        )
+        self.booted = boot(config, env, options)
+        try:
+            self._join(self.booted)
+        except BaseException:
+            self.booted.wal.close()
+            self.booted.backend.close()
+            raise
+
+    def _join(self, booted: Booted) -> None:
+        config, env = self.config, self.env
+        backend = booted.backend
+        member_id = booted.member_id
+        cluster_id = booted.cluster.cluster_id
+        self.header = HeaderBytes(cluster_id=cluster_id, member_id=member_id)
+        self.lessor = Lessor(config.min_lease_ttl_s, backend)
+        # Leases first: restoring the store hangs its keys on them.
+        self.lessor.recover()
+        self.store = Store(backend, leases=self.lessor, compaction_batch=config.compaction_batch_limit)
+        self.store.restore()
+        log.info("kvstore restored", extra={"current-rev": self.store.current_revision})
+        self.alarms = Alarms(backend)
+        index, term = schema.read_consistent_index(backend)
+        self.applier = Applier(
+            backend=backend,
+            store=self.store,
+            lessor=self.lessor,
+            alarms=self.alarms,
+            quota=Quota(backend, config.quota_backend_bytes),
+            cluster=ClusterApplier(booted.cluster, booted.tree, env.clock),
+            header=self.header,
+            clock=env.clock.monotonic,
+            consistent_index=index,
+            consistent_term=term,
+            applied_index=booted.snapshot_index,
+            conf_state=booted.log_storage.snapshot().conf_state or ConfState(),
+        )
+        node = RawNode(
+            RaftConfig(
+                id=member_id,
+                storage=booted.log_storage,
+                random=env.random.randrange,
+                election_tick=config.election_ticks,
+                heartbeat_tick=1,
+                max_size_per_msg=MESSAGE_BYTES_MAX,
+                max_inflight_msgs=INFLIGHT_MESSAGES_MAX,
+                check_quorum=True,
+                pre_vote=config.pre_vote,
+            )
+        )
+        self.applier.apply_conf_change = node.apply_conf_change
+        self.driver = Driver(
+            member_id=member_id,
+            node=node,
+            log_storage=booted.log_storage,
+            wal=booted.wal,
+            applier=self.applier,
+            clock=env.clock,
+            flush=self._flush,
+            failed=self._failed,
+            request_bytes_max=config.max_request_bytes,
+            request_timeout_s=config.request_timeout_s,
+            hard_state=booted.hard_state,
+        )
+        ids = RequestIds(member_id, unix_ms=int(env.clock.time() * 1000))
+        read_index = ReadIndex(node, ids, timeout_s=config.request_timeout_s, wake=self.driver.wake)
+        self.driver.read_index = self.read_index = read_index
+        self.commits = BackendCommits(
+            backend,
+            interval_s=config.backend_batch_interval_s,
+            operations_max=config.backend_batch_limit,
+            failed=self._failed,
+            observed=self.metrics.backend_commit_s.observe,
+        )
+        self.compactions = Compactions(self.commits, pause_s=config.compaction_sleep_interval_s, failed=self._failed)
+        self.applier.on_compaction = self.compactions.start
+        backend.before_commit.append(self._before_commit)
+        self.snapshots = Snapshots(
+            applier=self.applier,
+            log_storage=booted.log_storage,
+            tree=booted.tree,
+            wal=booted.wal,
+            snapshotter=booted.snapshotter,
+            commits=self.commits,
+            disk=env.disk,
+            data_dir=booted.data_dir,
+            count=config.snapshot_count,
+            catchup_entries=config.snapshot_catchup_entries,
+            snaps_max=config.max_snapshots,
+            wals_max=config.max_wals,
+            last_index=booted.snapshot_index,
+            failed=self._failed,
+        )
+        self.service = Service(
+            config=config,
+            env=env,
+            backend=backend,
+            store=self.store,
+            lessor=self.lessor,
+            alarms=self.alarms,
+            applier=self.applier,
+            driver=self.driver,
+            read_index=read_index,
+            cluster=booted.cluster,
+            header=self.header,
+            request_ids=ids,
+            compactions=self.compactions,
+            commits=self.commits,
+            member_id=member_id,
+            cluster_id=cluster_id,
+        )
+        self.driver.on_leader = self.service.on_leader
+        self.driver.on_applied = self._after_batch
+        self.service.feed_watchers = self._keep_watchers_fed
+        self.applier.on_empty_entry = self.service.on_empty_entry
+        self.lease_expiry = LeaseExpiry(self.service)
+        self.versions = VersionMonitor(self.service)
+        self.auto_compaction = AutoCompaction.from_config(config)
+        self.flush_answers: Callable[[], None] | None = None
+        for job in self.store.compactions:
+            self.compactions.start(job)
+
+    # Small joints between rooms.
+
+    def _flush(self) -> None:
+        if self.flush_answers is not None:
+            self.flush_answers()
+
+    def _before_commit(self) -> None:
+        """The backend is about to commit: what it holds must be known as committed to the WAL first."""
+        self.driver.write_hard_state()
+        applier = self.applier
+        schema.write_consistent_index(self.booted.backend, applier.consistent_index, applier.consistent_term)
+        if applier.conf_state.voters:
+            schema.write_conf_state(self.booted.backend, applier.conf_state)
+
+    def _after_batch(self) -> None:
+        self.commits.after_batch()
+        self.snapshots.after_batch()
+        self._keep_watchers_fed()
+
+    # Life.
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Replay the log, become leader, and call `ready` once the cluster has heard of this member."""
+        log.info(
+            "starting etcd server",
+            extra={
+                "local-member-id": format_id(self.service.member_id),
+                "local-server-version": ETCD_VERSION,
+                "cluster-version": self.service.cluster_version or "to_be_decided",
+            },
+        )
+        fileno = self.booted.wal.fileno()
+        if fileno >= 0:
+            self._loop.add_reader(fileno, self.booted.wal.on_readable)
+        self.booted.wal.failed = self._failed
+        self.driver.drain()
+        config = self.config
+        self._every("raft tick", config.tick_s, self._tick)
+        self._every("lease expiry", LEASE_INTERVAL_S, self._expire_leases)
+        self._every("cluster version", VERSION_CHECK_S, self.versions.check)
+        self._every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
+        if self.auto_compaction is not None:
+            self.auto_compaction.start(self.env.clock.monotonic(), self.store.current_revision)
+            self._every("auto compaction", 1.0, self._auto_compact)
+        if self.applier.conf_state.voters == (self.service.member_id,):
+            # The only voter need not wait for anybody's silence.
+            self.driver.node.campaign()
+            self.driver.wake()
+        attributes = Attributes(
+            name=config.name, client_urls=tuple(sorted(str(url) for url in config.advertise_client_urls))
+        )
+
+        def published() -> None:
+            self.versions.check()
+            ready()
+
+        Publisher(self.service, attributes, published).start()
+
+    def _every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
+        """Call `action` every so many seconds until the member stops."""
+        due = self._loop.time() + seconds
+
+        def run() -> None:
+            nonlocal due
+            try:
+                action()
+            except (StorageError, OSError, AssertionError) as error:
+                self._failed(error)
+                return
+            due = max(due + seconds, self._loop.time())
+            self._timers[name] = self._loop.call_at(due, run)
+
+        self._timers[name] = self._loop.call_at(due, run)
+
+    def _tick(self) -> None:
+        self.driver.tick()
+        if not self.read_index.is_idle:
+            self.read_index.tick(self.env.clock.monotonic())
+
+    def _expire_leases(self) -> None:
+        self.lease_expiry.check(self.env.clock.monotonic())
+
+    def _auto_compact(self) -> None:
+        assert self.auto_compaction is not None
+        revision = self.auto_compaction.tick(
+            self.env.clock.monotonic(), self.store.current_revision, self.driver.is_leader
+        )
+        if revision is None:
+            return
+        machine = self.auto_compaction
+        log.info("starting auto compaction", extra=machine.fields(revision))
+
+        def done(result: object) -> None:
+            if isinstance(result, RequestError):
+                machine.failed(revision)
+                log.warning("failed auto compaction", extra={"revision": revision, "error": result.text})
+            else:
+                log.info("completed auto compaction", extra={"revision": revision})
+
+        try:
+            self.service.propose("compaction", rpc_pb2.CompactionRequest(revision=revision), done)
+        except RequestError as error:
+            done(error)
+
+    def _keep_watchers_fed(self) -> None:
+        """Arm the catching-up of watchers that are behind; timers run only while there are any."""
+        watchers = self.store.watchers
+        if watchers.wants_sync and "watch sync" not in self._timers:
+            self._timers["watch sync"] = self._loop.call_later(WATCH_SYNC_S, self._sync_watchers)
+        if watchers.wants_retry and "victims" not in self._timers:
+            self._timers["victims"] = self._loop.call_later(VICTIMS_S, self._retry_victims)
+
+    def _sync_watchers(self) -> None:
+        self._timers.pop("watch sync", None)
+        self.store.watchers.sync_step()
+        self._flush()
+        self._keep_watchers_fed()
+
+    def _retry_victims(self) -> None:
+        self._timers.pop("victims", None)
+        self.store.watchers.retry_victims()
+        self._flush()
+        self._keep_watchers_fed()
+
+    async def stop(self) -> None:
+        """Write what is left to write and let go of all files."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.driver.stop()
+        self.read_index.stop()
+        self.compactions.stop()
+        for timer in self._timers.values():
+            timer.cancel()
+        await self.commits.stop()
+        try:
+            self.booted.backend.commit()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        fileno = self.booted.wal.fileno()
+        if fileno >= 0:
+            self._loop.remove_reader(fileno)
+        self.booted.wal.close()
+        self.booted.backend.close()
+
+    def abandon(self) -> None:
+        """Let go of everything without another write: memory and disk may not agree."""
+        self._stopped = True
+        for timer in self._timers.values():
+            timer.cancel()
