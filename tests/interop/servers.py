@@ -102,8 +102,8 @@ class Member:
     def __init__(self, program: Program, data_dir: Path, flags: tuple[str, ...], like: Member | None) -> None:
         self.program = program
         self.data_dir = data_dir
-        self.client_port = HeldPort() if like is None else like.client_port
-        self.peer_port = HeldPort() if like is None else like.peer_port
+        self.client_port: HeldPort = HeldPort() if like is None else like.client_port
+        self.peer_port: HeldPort = HeldPort() if like is None else like.peer_port
         self.client_url = f"http://127.0.0.1:{self.client_port.number}"
         self.peer_url = f"http://127.0.0.1:{self.peer_port.number}"
         self.log_path = data_dir.parent / f"{data_dir.name}.{program.name.replace(' ', '-')}.log"
@@ -153,7 +153,7 @@ class Member:
     def is_healthy(self) -> bool:
         try:
             answer = self.get("/health")
-            return answer["health"] == "true" or answer.get("reason", "").startswith("ALARM")
+            return bool(answer["health"] == "true") or str(answer.get("reason")).startswith("ALARM")
         except (OSError, ValueError, KeyError):
             return False
 

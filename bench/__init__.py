@@ -1,0 +1,1 @@
+"""Measures balsad beside the real etcd: `python -m bench.run`."""
