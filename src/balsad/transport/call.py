@@ -19,7 +19,7 @@ from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, GzipError, gun
 from balsad.transport.stream import Stream
 
 if TYPE_CHECKING:
-    from balsad.transport.http2_connection import Http2Connection
+    from balsad.transport.http2_base import Http2Base
     from balsad.transport.methods import Headers, Method, StreamHandler
 
 # A whole answer is HEADERS, DATA and trailers, of which only stream id, length and message vary.
@@ -52,7 +52,7 @@ class Call(Stream):
     chunk_bytes: int = 0
     chunk_need: int = 0
 
-    def __init__(self, connection: Http2Connection, stream_id: int, headers: Headers) -> None:
+    def __init__(self, connection: Http2Base, stream_id: int, headers: Headers) -> None:
         self.connection = connection
         self.stream_id = stream_id
         self.headers = headers

@@ -1,8 +1,5 @@
 """The server's end of an HTTP/2 connection: bytes in, handlers called, bytes out. Owns no socket and no clock.
 
-    preface ──> first SETTINGS ──> open ──(drain)──> draining ──(last stream ends)──> closed
-                                    └──(protocol error, flood, queue too long)──> closed
-
 The event loop's transport is passed in; the loop calls this object directly
 as its protocol. What a handler sends while a read is being processed is only
 appended to `out`; one write at the end of the read carries all of it.
@@ -18,7 +15,7 @@ Source: RFC 9113; limits and words as grpc-go http2_server.go.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
@@ -44,10 +41,7 @@ from balsad.transport.frames import (
     HEADERS,
     PREFACE,
     SETTINGS,
-    SETTINGS_ACK,
     STREAM_ID_MAX,
-    WINDOW_DEFAULT,
-    WINDOW_MAX,
     Http2Error,
     unpack_frame_head,
     unpack_u32,
@@ -62,120 +56,29 @@ from balsad.transport.header_block import (
     find_timeout,
     is_timeout_field,
 )
+from balsad.transport.http2_base import (
+    AWAITING_PREFACE,
+    AWAITING_SETTINGS,
+    CLOSED,
+    OPEN,
+    OUT_PIECES_MAX,
+    STREAM_WINDOW,
+)
+from balsad.transport.http2_control import Http2Control
 from balsad.transport.http2_exchange import Http2Exchange
-from balsad.transport.stream import Stream
 
 if TYPE_CHECKING:
     from balsad.transport.methods import Headers
-    from balsad.transport.rpc_server import RpcServer, Sink
-
-CONNECTION_WINDOW: Final = 16 << 20
-STREAM_WINDOW: Final = 1 << 20
 
 # DATA frame header and gRPC message prefix: (length << 8, flags, stream id, compressed, message length).
 unpack_message_head: Final = Struct(">IBIBI").unpack_from
 
-# Output is handed to the socket early when this many pieces have gathered within one read.
-OUT_PIECES_MAX: Final = 1024
-PUMP_QUANTUM: Final = 64 * 1024
 CACHED_BLOCK_MAX: Final = 2048
 TIMEOUT_BYTES_MAX: Final = 16
-PING_STRIKES_MAX: Final = 2
-DRAIN_PING: Final = b"draining"
-KEEPALIVE_PING: Final = b"alive\x00\x00?"
-IDLE_PING_INTERVAL_S: Final = 7200.0
-
-AWAITING_PREFACE: Final = 0
-AWAITING_SETTINGS: Final = 1
-OPEN: Final = 2
-CLOSED: Final = 3
 
 
-class Http2Connection:
+class Http2Connection(Http2Control):
     """One client."""
-
-    def __init__(self, server: RpcServer, sink: Sink, *, secure: bool, peer_name: str, peer_address: str) -> None:
-        self.server = server
-        self.sink = sink
-        self.secure = secure
-        self.peer_name = peer_name
-        self.peer_address = peer_address
-        self.limits = server.limits
-        self.clock = server.clock()
-        self.streams_limit = min(server.limits.streams_max, server.limits.streams_hard_max)
-        self.state = AWAITING_PREFACE
-        self.buffered = b""
-        self.out: list[Any] = []
-        self.is_dirty = False
-        self.in_batch = False
-        self.paused = False
-        self.streams: dict[int, Stream] = {}
-        self.waiting: dict[int, Stream] = {}
-        self.queued_bytes = 0
-        self.partial_bytes = 0
-        self.send_window = WINDOW_DEFAULT
-        self.recv_used = 0
-        self.peer_initial_window = WINDOW_DEFAULT
-        self.fast_answer_max = FRAME_SIZE_MAX
-        self.peer_header_list_max = WINDOW_MAX
-        self.last_stream_id = 0
-        # Not None while the client may still use a dynamic header table.
-        self.decoder: Decoder | None = None
-        self.fast_lane = False
-        self.block_parts: list[bytes] = []
-        self.block_bytes = 0
-        self.block_stream_id = 0
-        self.block_flags = 0
-        self.block_timeout_s = -1.0
-        self.nuisance_left = float(server.limits.nuisance_burst)
-        self.nuisance_at = 0.0
-        self.reset_ping_strikes = False
-        self.ping_strikes = 0
-        self.last_ping_at = -IDLE_PING_INTERVAL_S
-        self.last_read_at = 0.0
-        self.ping_sent_at = 0.0
-        self.ping_outstanding = False
-        self.timer_tick = 0
-        self.draining = False
-        self.goaway_sent = False
-
-    # What the event loop calls.
-
-    def connection_made(self, transport: Any) -> None:
-        """Only called when this object is the socket's first protocol."""
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.state = CLOSED
-        self.fast_lane = False
-        self.server.connections.pop(self, None)
-        if self.timer_tick:
-            self.server.disarm(self, self.timer_tick)
-            self.timer_tick = 0
-        self.waiting.clear()
-        self.out.clear()
-        streams = list(self.streams.values())
-        self.streams.clear()
-        for stream in streams:
-            if stream.timer_tick:
-                self.server.disarm(stream, stream.timer_tick)
-            stream.on_gone()
-
-    def eof_received(self) -> bool:
-        return False
-
-    def pause_writing(self) -> None:
-        # A client that does not read is not read from either: what it can make us hold stays bounded.
-        self.paused = True
-        if self.state != CLOSED:
-            self.sink.pause_reading()
-
-    def resume_writing(self) -> None:
-        self.paused = False
-        if self.state == CLOSED:
-            return
-        self.sink.resume_reading()
-        if not self.in_batch:
-            self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         if self.state == CLOSED:
@@ -194,106 +97,6 @@ class Http2Connection:
         if self.waiting:
             self._pump_waiting()
         self.flush()
-
-    def on_timer(self) -> None:
-        """Is the client still there? Source: grpc-go keepalive."""
-        self.timer_tick = 0
-        if self.state == CLOSED:
-            return
-        if self.state < OPEN:
-            self.abort()
-            return
-        limits = self.limits
-        now = self.clock()
-        if self.ping_outstanding and self.last_read_at <= self.ping_sent_at:
-            self.abort()
-            return
-        self.ping_outstanding = False
-        idle = now - self.last_read_at
-        if idle < limits.keepalive_time_s:
-            self.timer_tick = self.server.arm(self, limits.keepalive_time_s - idle)
-            return
-        self.ping_outstanding = True
-        self.ping_sent_at = now
-        self.out.append(frames.ping(KEEPALIVE_PING))
-        self.mark()
-        self.timer_tick = self.server.arm(self, limits.keepalive_timeout_s)
-
-    # What streams and the server call.
-
-    def mark(self) -> None:
-        """Have the output written at the end of this turn of the loop."""
-        if not self.is_dirty:
-            self.is_dirty = True
-            self.server.add_dirty(self)
-
-    def flush(self) -> None:
-        """Write what has gathered."""
-        out = self.out
-        # Whatever is appended meanwhile is written here too.
-        self.is_dirty = True
-        while out and self.state != CLOSED:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            self.sink.write(data)
-            if self.waiting and not self.paused:
-                self._pump_waiting()
-        self.is_dirty = False
-        if self.goaway_sent and not self.streams and self.state != CLOSED:
-            self.state = CLOSED
-            self.sink.close()
-
-    def forget(self, stream: Stream) -> None:
-        """The stream has ended on our side."""
-        stream_id = stream.stream_id
-        self.streams.pop(stream_id, None)
-        if stream.timer_tick:
-            self.server.disarm(stream, stream.timer_tick)
-            stream.timer_tick = 0
-        if self.goaway_sent and not self.streams:
-            self.mark()
-
-    def has_room_for_queue(self) -> bool:
-        """Whether one more answer may wait; closes the connection when too much does already."""
-        if self.queued_bytes <= self.limits.queue_bytes_max:
-            return self.state != CLOSED
-        if self.state != CLOSED:
-            self.abort()
-        return False
-
-    def abort(self) -> None:
-        """Drop the connection at once."""
-        self.state = CLOSED
-        self.fast_lane = False
-        self.out.clear()
-        self.sink.abort()
-
-    def drain(self) -> None:
-        """Ask the client to open no more streams; the connection closes when the last one has ended."""
-        if self.state == CLOSED or self.draining:
-            return
-        self.draining = True
-        self.fast_lane = False
-        if self.state < OPEN:
-            self.close()
-            return
-        # What the client sent before it reads this is still served: the answer to the ping comes after all of it.
-        self.out.append(frames.goaway(STREAM_ID_MAX, frames.NO_ERROR, b"") + frames.ping(DRAIN_PING))
-        self.mark()
-
-    def close(self) -> None:
-        """Write what there is and close."""
-        if self.state == CLOSED:
-            return
-        self.flush()
-        self.state = CLOSED
-        self.sink.close()
-
-    def _close_with(self, code: int, text: str) -> None:
-        if self.state == CLOSED:
-            return
-        self.out.append(frames.goaway(self.last_stream_id, code, text.encode()))
-        self.close()
 
     # Frames.
 
@@ -451,17 +254,6 @@ class Http2Connection:
         self.state = OPEN
         return pos
 
-    def _settings(self) -> bytes:
-        limits = self.limits
-        settings = [
-            (frames.SETTINGS_HEADER_TABLE_SIZE, 0),
-            (frames.SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW),
-            (frames.SETTINGS_MAX_HEADER_LIST_SIZE, limits.header_list_bytes_max),
-        ]
-        if limits.streams_max < 0xFFFFFFFF:
-            settings.append((frames.SETTINGS_MAX_CONCURRENT_STREAMS, limits.streams_max))
-        return frames.settings_frame(settings) + window_update(0, CONNECTION_WINDOW - WINDOW_DEFAULT)
-
     def _on_frame(self, kind: int, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
         size = stop - start
         if self.block_stream_id and (kind != frames.CONTINUATION or stream_id != self.block_stream_id):
@@ -475,15 +267,7 @@ class Http2Connection:
         elif kind == frames.RST_STREAM:
             self._on_rst_stream(stream_id, size)
         elif kind == frames.PING:
-            if size != 8:
-                raise Http2Error(frames.FRAME_SIZE_ERROR, "PING of a wrong size")
-            if stream_id:
-                raise Http2Error(frames.PROTOCOL_ERROR, "PING on a stream")
-            if not flags & FLAG_ACK:
-                self._on_ping(data[start:stop])
-            elif self.draining and not self.goaway_sent and data[start:stop] == DRAIN_PING:
-                self.goaway_sent = True
-                self.out.append(frames.goaway(self.last_stream_id, frames.NO_ERROR, b""))
+            self._on_ping(flags, stream_id, data[start:stop])
         elif kind == SETTINGS:
             self._on_settings(flags, stream_id, data, start, stop)
         elif kind == frames.CONTINUATION:
@@ -696,88 +480,6 @@ class Http2Connection:
         if end_stream and not stream.closed:
             stream.on_half_close()
 
-    def _on_window_update(self, stream_id: int, data: bytes, start: int, size: int) -> None:
-        if size != 4:
-            raise Http2Error(frames.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
-        increment: int = unpack_u32(data, start)[0] & WINDOW_MAX
-        if not increment:
-            raise Http2Error(frames.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
-        if not stream_id:
-            self.send_window += increment
-            if self.send_window > WINDOW_MAX:
-                raise Http2Error(frames.FLOW_CONTROL_ERROR, "connection window overflows")
-            return
-        stream = self.streams.get(stream_id)
-        if stream is not None:
-            stream.on_window_update(increment)
-        elif stream_id > self.last_stream_id or not stream_id & 1:
-            raise Http2Error(frames.PROTOCOL_ERROR, "WINDOW_UPDATE on a stream that is not open")
-
-    def _on_rst_stream(self, stream_id: int, size: int) -> None:
-        if size != 4:
-            raise Http2Error(frames.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
-        if stream_id > self.last_stream_id or not stream_id & 1:
-            raise Http2Error(frames.PROTOCOL_ERROR, "RST_STREAM on a stream that is not open")
-        self._count_nuisance()
-        stream = self.streams.get(stream_id)
-        if stream is not None:
-            self._remove(stream)
-            stream.on_gone()
-
-    def _on_settings(self, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:
-        if stream_id:
-            raise Http2Error(frames.PROTOCOL_ERROR, "SETTINGS on a stream")
-        if flags & FLAG_ACK:
-            if stop > start:
-                raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with settings")
-            return
-        if (stop - start) % 6:
-            raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
-        self._count_nuisance()
-        for pos in range(start, stop, 6):
-            key = data[pos] << 8 | data[pos + 1]
-            value: int = unpack_u32(data, pos + 2)[0]
-            if key == frames.SETTINGS_INITIAL_WINDOW_SIZE:
-                self._set_initial_window(value)
-            elif key == frames.SETTINGS_MAX_FRAME_SIZE:
-                if not FRAME_SIZE_MAX <= value <= 0xFFFFFF:
-                    raise Http2Error(frames.PROTOCOL_ERROR, "SETTINGS_MAX_FRAME_SIZE out of range")
-            elif key == frames.SETTINGS_ENABLE_PUSH:
-                if value > 1:
-                    raise Http2Error(frames.PROTOCOL_ERROR, "SETTINGS_ENABLE_PUSH out of range")
-            elif key == frames.SETTINGS_MAX_HEADER_LIST_SIZE:
-                self.peer_header_list_max = value
-        self.out.append(SETTINGS_ACK)
-
-    def _set_initial_window(self, value: int) -> None:
-        if value > WINDOW_MAX:
-            raise Http2Error(frames.FLOW_CONTROL_ERROR, "SETTINGS_INITIAL_WINDOW_SIZE out of range")
-        # Streams keep what they have used, so their windows move with this one, also below zero.
-        self.peer_initial_window = value
-        self.fast_answer_max = min(value, FRAME_SIZE_MAX)
-        for stream in self.streams.values():
-            if value - stream.send_used > WINDOW_MAX:
-                raise Http2Error(frames.FLOW_CONTROL_ERROR, "stream window overflows")
-
-    def _on_ping(self, payload: bytes) -> None:
-        """Source: grpc-go handlePing."""
-        self.out.append(frames.PING_ACK_HEAD + payload)
-        now = self.last_read_at
-        last = self.last_ping_at
-        self.last_ping_at = now
-        if self.reset_ping_strikes:
-            self.reset_ping_strikes = False
-            self.ping_strikes = 0
-            return
-        limits = self.limits
-        if not self.streams and not limits.ping_without_calls:
-            if now - last < IDLE_PING_INTERVAL_S:
-                self.ping_strikes += 1
-        elif now - last < limits.ping_interval_s_min:
-            self.ping_strikes += 1
-        if self.ping_strikes > PING_STRIKES_MAX:
-            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too_many_pings")
-
     # Calls of the fast lane that need more than the usual answer.
 
     def _fail_fast(self, stream_id: int, headers: Headers, length: int, error: RequestError) -> None:
@@ -798,52 +500,3 @@ class Http2Connection:
     def _arm_deadline(self, call: Call, timeout_s: float) -> None:
         call.deadline = timeout_s
         call.timer_tick = self.server.arm(call, timeout_s)
-
-    # Bookkeeping.
-
-    def _refuse_stream(self, stream_id: int) -> None:
-        """Turn a stream away before anything was done for it."""
-        self._count_nuisance()
-        self.out.append(frames.rst_stream(stream_id, frames.REFUSED_STREAM))
-
-    def _count_received(self, size: int) -> None:
-        self.recv_used += size
-        if self.recv_used > CONNECTION_WINDOW >> 1:
-            if self.recv_used > CONNECTION_WINDOW:
-                raise Http2Error(frames.FLOW_CONTROL_ERROR, "connection window exceeded")
-            self.out.append(window_update(0, self.recv_used))
-            self.recv_used = 0
-
-    def _count_nuisance(self) -> None:
-        self.nuisance_left -= 1.0
-        if self.nuisance_left >= 0:
-            return
-        limits = self.limits
-        now = self.last_read_at
-        refill = (now - self.nuisance_at) * limits.nuisance_per_s
-        self.nuisance_at = now
-        self.nuisance_left = min(self.nuisance_left + refill, float(limits.nuisance_burst))
-        if self.nuisance_left < 0:
-            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
-
-    def _remove(self, stream: Stream) -> None:
-        """Take a stream out of all tables, with what waited to be sent on it."""
-        self.waiting.pop(stream.stream_id, None)
-        stream.drop_pending()
-        self.forget(stream)
-
-    def _drop_stream(self, stream: Stream, code: int) -> None:
-        self._remove(stream)
-        self.out.append(frames.rst_stream(stream.stream_id, code))
-        stream.on_gone()
-
-    def _pump_waiting(self) -> None:
-        """Give every stream that waits its turn."""
-        for stream in list(self.waiting.values()):
-            if self.paused or self.send_window <= 0 or len(self.out) > OUT_PIECES_MAX:
-                return
-            if self.waiting.pop(stream.stream_id, None) is not None:
-                stream.pump(PUMP_QUANTUM)
-                if stream.pending_bytes:
-                    # Behind the others.
-                    self.waiting[stream.stream_id] = stream

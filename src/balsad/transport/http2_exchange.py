@@ -12,7 +12,7 @@ from balsad.transport.http import HttpRequest, has_body, with_type
 from balsad.transport.stream import Stream
 
 if TYPE_CHECKING:
-    from balsad.transport.http2_connection import Http2Connection
+    from balsad.transport.http2_base import Http2Base
     from balsad.transport.methods import Headers
 
 # Fields that belong to a connection, which HTTP/2 has no use for.
@@ -26,7 +26,7 @@ class Http2Exchange(Stream):
     started: bool = False
     is_head: bool = False
 
-    def __init__(self, connection: Http2Connection, stream_id: int, headers: Headers) -> None:
+    def __init__(self, connection: Http2Base, stream_id: int, headers: Headers) -> None:
         self.connection = connection
         self.stream_id = stream_id
         self.headers = headers

@@ -9,6 +9,7 @@ Once the protocol is known, the event loop calls the connection directly.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from balsad.transport.frames import PREFACE
@@ -137,6 +138,16 @@ async def listen_unix(server: RpcServer, path: str, tls: ServerTls | None) -> Li
         lambda: FirstBytes(server, tls), path, backlog=1024, **_tls_arguments(server, tls)
     )
     return Listener(sockets)
+
+
+async def listen_bound(server: RpcServer, bound: socket.socket, tls: ServerTls | None) -> Listener:
+    """Listen on a socket that is bound already."""
+    loop = asyncio.get_running_loop()
+    _adopt_loop(server, loop)
+    arguments: dict[str, Any] = {"sock": bound, "backlog": 1024, **_tls_arguments(server, tls)}
+    if bound.family == socket.AF_UNIX:
+        return Listener(await loop.create_unix_server(lambda: FirstBytes(server, tls), **arguments))
+    return Listener(await loop.create_server(lambda: FirstBytes(server, tls), **arguments))
 
 
 async def drain(server: RpcServer, grace_s: float) -> None:

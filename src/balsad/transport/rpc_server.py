@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -115,6 +116,10 @@ class RpcServer:
     async def listen(self, host: str, port: int, tls: ServerTls | None = None) -> listener.Listener:
         """Take clients on a TCP port; 0 has the kernel choose. Raises OSError, as when the port is in use."""
         return await listener.listen_tcp(self, host, port, tls)
+
+    async def listen_bound(self, bound: socket.socket, tls: ServerTls | None = None) -> listener.Listener:
+        """Take clients on a socket that is bound already."""
+        return await listener.listen_bound(self, bound, tls)
 
     async def listen_unix(self, path: str, tls: ServerTls | None = None) -> listener.Listener:
         """Take clients on a unix socket."""

@@ -22,9 +22,11 @@ from balsad.transport.frames import (
 )
 
 if TYPE_CHECKING:
-    from balsad.transport.http2_connection import Http2Connection
+    from balsad.transport.http2_base import Http2Base
 
 WRITABLE_MARK: Final = 64 * 1024
+# What one stream sends before it is the next one's turn.
+PUMP_QUANTUM: Final = 64 * 1024
 
 
 class Stream:
@@ -49,7 +51,7 @@ class Stream:
     end_frames: bytes | None = None
     timer_tick: int = 0
 
-    def __init__(self, connection: Http2Connection, stream_id: int) -> None:
+    def __init__(self, connection: Http2Base, stream_id: int) -> None:
         self.connection = connection
         self.stream_id = stream_id
 
@@ -80,8 +82,10 @@ class Stream:
             pending.append(data if len(data) <= FRAME_SIZE_MAX else memoryview(data))
         self.pending_bytes += size
         connection.queued_bytes += size
-        connection.waiting[self.stream_id] = self
-        self.pump(size)
+        if connection.paused:
+            connection.waiting[self.stream_id] = self
+        else:
+            self.pump(PUMP_QUANTUM)
 
     def end_with(self, frames: bytes) -> None:
         """Write `frames`, the end of this stream, after all that waits."""
@@ -126,20 +130,27 @@ class Stream:
                     out.append(chunk[:size])
                     pending[0] = chunk[size:]
                     size = 0
+        stream_id = self.stream_id
+        if not self.pending_bytes:
+            connection.waiting.pop(stream_id, None)
+        elif connection.peer_initial_window > self.send_used:
+            connection.waiting[stream_id] = self
+        else:
+            connection.waiting.pop(stream_id, None)
+            connection.blocked[stream_id] = self
         if self.pending_bytes == before:
             return
         connection.reset_ping_strikes = True
         connection.mark()
-        if not self.pending_bytes:
-            connection.waiting.pop(self.stream_id, None)
-            if self.end_frames is not None:
-                self._write_end(self.end_frames)
-                return
-        if before > WRITABLE_MARK >= self.pending_bytes and self.on_writable is not None and not self.closed:
+        if not self.pending_bytes and self.end_frames is not None:
+            self._write_end(self.end_frames)
+        elif before > WRITABLE_MARK >= self.pending_bytes and self.on_writable is not None and not self.closed:
             self.on_writable()
 
     def drop_pending(self) -> None:
         """Forget what waits to be sent."""
+        self.connection.waiting.pop(self.stream_id, None)
+        self.connection.blocked.pop(self.stream_id, None)
         self.connection.queued_bytes -= self.pending_bytes
         self.pending_bytes = 0
         self.pending = None
@@ -147,9 +158,16 @@ class Stream:
 
     def on_window_update(self, increment: int) -> None:
         """Raises Http2Error when the window would overflow."""
+        connection = self.connection
         self.send_used -= increment
-        if self.connection.peer_initial_window - self.send_used > WINDOW_MAX:
+        if -self.send_used > connection.surplus_max:
+            connection.surplus_max = -self.send_used
+        window = connection.peer_initial_window - self.send_used
+        if window > WINDOW_MAX:
             raise Http2Error(FLOW_CONTROL_ERROR, "stream window overflows")
+        if self.pending_bytes and window > 0:
+            connection.blocked.pop(self.stream_id, None)
+            connection.waiting[self.stream_id] = self
 
     def _write_end(self, frames: bytes) -> None:
         connection = self.connection

@@ -182,7 +182,7 @@ class Answer:
     """What came back on one stream."""
 
     headers: list[list[tuple[str, str]]] = field(default_factory=list)
-    data: bytes = b""
+    data: bytearray = field(default_factory=bytearray)
     ended: bool = False
     reset: int | None = None
 
@@ -201,14 +201,14 @@ class Answer:
         while pos < len(self.data):
             flag, length = unpack_from(">BI", self.data, pos)
             assert flag == 0
-            found.append(self.data[pos + 5 : pos + 5 + length])
+            found.append(bytes(self.data[pos + 5 : pos + 5 + length]))
             pos += 5 + length
         return found
 
 
 def read_answers(frames: list[Frame]) -> dict[int, Answer]:
     """The answers by stream, checked for order."""
-    decoder = hpack.Decoder()
+    decoder = hpack.Decoder(max_header_list_size=1 << 20)
     answers: dict[int, Answer] = {}
     block = b""
     for got in frames:
@@ -218,7 +218,7 @@ def read_answers(frames: list[Frame]) -> dict[int, Answer]:
         if got.kind == RST:
             answer.reset = unpack_from(">I", got.payload)[0]
             continue
-        assert not answer.ended, "something follows the end of a stream"
+        assert not answer.ended or (got.kind == CONTINUATION and block), "something follows the end of a stream"
         assert answer.reset is None
         if got.kind in (HEADERS, CONTINUATION):
             block += got.payload
@@ -352,6 +352,11 @@ class RawClient:
         stream_id = self.next_id
         self.send(self.call_bytes(path, *bodies, end=end, extra=extra))
         return stream_id
+
+    def ask(self, path: str, *bodies: bytes, extra: tuple[tuple[str, str], ...] = ()) -> Answer:
+        """The answer to a call, which must be there at once."""
+        stream_id = self.call(path, *bodies, extra=extra)
+        return self.answers[stream_id]
 
     @property
     def frames(self) -> list[Frame]:

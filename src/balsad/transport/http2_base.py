@@ -1,0 +1,290 @@
+"""What an HTTP/2 connection has besides its frames: output, queues, budgets, timers, its end.
+
+preface ──> first SETTINGS ──> open ──(drain)──> draining ──(last stream ends)──> closed
+                                └──(protocol error, flood, queue too long)──> closed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from hpack import Decoder
+
+from balsad.transport import frames
+from balsad.transport.frames import FRAME_SIZE_MAX, STREAM_ID_MAX, WINDOW_DEFAULT, WINDOW_MAX, Http2Error, window_update
+from balsad.transport.stream import PUMP_QUANTUM, Stream
+
+if TYPE_CHECKING:
+    from balsad.transport.rpc_server import RpcServer, Sink
+
+CONNECTION_WINDOW: Final = 16 << 20
+STREAM_WINDOW: Final = 1 << 20
+
+# Within one read, output is handed to the socket when this many pieces have gathered;
+# what waits is moved to the output in portions of at most 1 MiB.
+OUT_PIECES_MAX: Final = 1024
+PUMPED_PIECES_MAX: Final = 128
+CLOSE_TIMEOUT_S: Final = 10.0
+DRAIN_PING: Final = b"draining"
+KEEPALIVE_PING: Final = b"alive\x00\x00?"
+IDLE_PING_INTERVAL_S: Final = 7200.0
+
+AWAITING_PREFACE: Final = 0
+AWAITING_SETTINGS: Final = 1
+OPEN: Final = 2
+CLOSED: Final = 3
+
+
+class Http2Base:
+    """The part of a connection that its streams talk to."""
+
+    def __init__(self, server: RpcServer, sink: Sink, *, secure: bool, peer_name: str, peer_address: str) -> None:
+        self.server = server
+        self.sink = sink
+        self.secure = secure
+        self.peer_name = peer_name
+        self.peer_address = peer_address
+        self.limits = server.limits
+        self.clock = server.clock()
+        self.streams_limit = min(server.limits.streams_max, server.limits.streams_hard_max)
+        self.state = AWAITING_PREFACE
+        self.buffered = b""
+        self.out: list[Any] = []
+        self.is_dirty = False
+        self.in_batch = False
+        self.paused = False
+        self.streams: dict[int, Stream] = {}
+        # Streams with bytes to send: those whose window is open, and those that wait for theirs.
+        self.waiting: dict[int, Stream] = {}
+        self.blocked: dict[int, Stream] = {}
+        self.queued_bytes = 0
+        self.partial_bytes = 0
+        self.send_window = WINDOW_DEFAULT
+        self.recv_used = 0
+        self.peer_initial_window = WINDOW_DEFAULT
+        # No stream's window is further above the initial window than this.
+        self.surplus_max = 0
+        self.fast_answer_max = FRAME_SIZE_MAX
+        self.peer_header_list_max = WINDOW_MAX
+        self.last_stream_id = 0
+        # Not None while the client may still use a dynamic header table.
+        self.decoder: Decoder | None = None
+        self.fast_lane = False
+        self.block_parts: list[bytes] = []
+        self.block_bytes = 0
+        self.block_stream_id = 0
+        self.block_flags = 0
+        self.block_timeout_s = -1.0
+        self.nuisance_left = float(server.limits.nuisance_burst)
+        self.nuisance_at = 0.0
+        self.reset_ping_strikes = False
+        self.ping_strikes = 0
+        self.last_ping_at = -IDLE_PING_INTERVAL_S
+        self.last_read_at = 0.0
+        self.ping_sent_at = 0.0
+        self.ping_outstanding = False
+        self.timer_tick = 0
+        self.draining = False
+        self.goaway_sent = False
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: Any) -> None:
+        """Only called when this object is the socket's first protocol."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.state = CLOSED
+        self.fast_lane = False
+        self.server.connections.pop(self, None)
+        if self.timer_tick:
+            self.server.disarm(self, self.timer_tick)
+            self.timer_tick = 0
+        self.waiting.clear()
+        self.blocked.clear()
+        self.out.clear()
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for stream in streams:
+            if stream.timer_tick:
+                self.server.disarm(stream, stream.timer_tick)
+            stream.on_gone()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        # A client that does not read is not read from either: what it can make us hold stays bounded.
+        self.paused = True
+        if self.state != CLOSED:
+            self.sink.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.state == CLOSED:
+            return
+        self.sink.resume_reading()
+        if not self.in_batch:
+            self.data_received(b"")
+
+    def data_received(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def on_timer(self) -> None:
+        """Is the client still there? Source: grpc-go keepalive."""
+        self.timer_tick = 0
+        if self.state == CLOSED:
+            # The client does not even take our last words.
+            self.sink.abort()
+            return
+        if self.state < OPEN:
+            self.abort()
+            return
+        limits = self.limits
+        now = self.clock()
+        if self.ping_outstanding and self.last_read_at <= self.ping_sent_at:
+            self.abort()
+            return
+        self.ping_outstanding = False
+        idle = now - self.last_read_at
+        if idle < limits.keepalive_time_s:
+            self.timer_tick = self.server.arm(self, limits.keepalive_time_s - idle)
+            return
+        self.ping_outstanding = True
+        self.ping_sent_at = now
+        self.out.append(frames.ping(KEEPALIVE_PING))
+        self.mark()
+        self.timer_tick = self.server.arm(self, limits.keepalive_timeout_s)
+
+    # What streams and the server call.
+
+    def mark(self) -> None:
+        """Have the output written at the end of this turn of the loop."""
+        if not self.is_dirty:
+            self.is_dirty = True
+            self.server.add_dirty(self)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        out = self.out
+        # Whatever is appended meanwhile is written here too.
+        self.is_dirty = True
+        while out and self.state != CLOSED:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            self.sink.write(data)
+            if self.waiting and not self.paused:
+                self._pump_waiting()
+        self.is_dirty = False
+        if self.goaway_sent and not self.streams:
+            self._close_sink()
+
+    def forget(self, stream: Stream) -> None:
+        """The stream has ended on our side."""
+        stream_id = stream.stream_id
+        self.streams.pop(stream_id, None)
+        if stream.timer_tick:
+            self.server.disarm(stream, stream.timer_tick)
+            stream.timer_tick = 0
+        if self.goaway_sent and not self.streams:
+            self.mark()
+
+    def has_room_for_queue(self) -> bool:
+        """Whether one more answer may wait; closes the connection when too much does already."""
+        if self.queued_bytes <= self.limits.queue_bytes_max:
+            return self.state != CLOSED
+        if self.state != CLOSED:
+            self.abort()
+        return False
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self.state = CLOSED
+        self.fast_lane = False
+        self.out.clear()
+        self.sink.abort()
+
+    def drain(self) -> None:
+        """Ask the client to open no more streams; the connection closes when the last one has ended."""
+        if self.state == CLOSED or self.draining:
+            return
+        self.draining = True
+        self.fast_lane = False
+        if self.state < OPEN:
+            self.close()
+            return
+        # What the client sent before it reads this is still served: the answer to the ping comes after all of it.
+        self.out.append(frames.goaway(STREAM_ID_MAX, frames.NO_ERROR, b"") + frames.ping(DRAIN_PING))
+        self.mark()
+
+    def close(self) -> None:
+        """Write what there is and close."""
+        if self.state == CLOSED:
+            return
+        self.flush()
+        self._close_sink()
+
+    def _close_sink(self) -> None:
+        if self.state == CLOSED:
+            return
+        self.state = CLOSED
+        self.fast_lane = False
+        if self.timer_tick:
+            self.server.disarm(self, self.timer_tick)
+        self.timer_tick = self.server.arm(self, CLOSE_TIMEOUT_S)
+        self.sink.close()
+
+    def _close_with(self, code: int, text: str) -> None:
+        if self.state == CLOSED:
+            return
+        self.out.append(frames.goaway(self.last_stream_id, code, text.encode()))
+        self.close()
+
+    # Budgets.
+
+    def _refuse_stream(self, stream_id: int) -> None:
+        """Turn a stream away before anything was done for it."""
+        self._count_nuisance()
+        self.out.append(frames.rst_stream(stream_id, frames.REFUSED_STREAM))
+
+    def _count_received(self, size: int) -> None:
+        self.recv_used += size
+        if self.recv_used > CONNECTION_WINDOW >> 1:
+            if self.recv_used > CONNECTION_WINDOW:
+                raise Http2Error(frames.FLOW_CONTROL_ERROR, "connection window exceeded")
+            self.out.append(window_update(0, self.recv_used))
+            self.recv_used = 0
+
+    def _count_nuisance(self, cost: float = 1.0) -> None:
+        self.nuisance_left -= cost
+        if self.nuisance_left >= 0:
+            return
+        limits = self.limits
+        now = self.last_read_at
+        refill = (now - self.nuisance_at) * limits.nuisance_per_s
+        self.nuisance_at = now
+        self.nuisance_left = min(self.nuisance_left + refill, float(limits.nuisance_burst))
+        if self.nuisance_left < 0:
+            raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
+
+    def _remove(self, stream: Stream) -> None:
+        """Take a stream out of all tables, with what waited to be sent on it."""
+        stream.drop_pending()
+        self.forget(stream)
+
+    def _drop_stream(self, stream: Stream, code: int) -> None:
+        self._count_nuisance()
+        self._remove(stream)
+        self.out.append(frames.rst_stream(stream.stream_id, code))
+        stream.on_gone()
+
+    def _pump_waiting(self) -> None:
+        """Let the streams whose windows are open send, in turns, until output or windows are full."""
+        waiting = self.waiting
+        while waiting and self.send_window > 0 and not self.paused and len(self.out) < PUMPED_PIECES_MAX:
+            stream_id = next(iter(waiting))
+            stream = waiting.pop(stream_id)
+            stream.pump(PUMP_QUANTUM)
+            if stream_id in waiting:
+                # Behind the others.
+                del waiting[stream_id]
+                waiting[stream_id] = stream
