@@ -323,6 +323,9 @@ class Lessor:
             remaining_ttl_s = ceil(lease.expiry - now)
             if remaining_ttl_s < lease.ttl_s:
                 found.append((lease_id, remaining_ttl_s))
+            else:
+                # Renewed this very second: nothing to put on record now. (etcd never comes back to it.)
+                self._schedule_checkpoint(lease, now)
         return found
 
     def _refresh(self, lease: Lease, extend_s: float, now: float) -> None:

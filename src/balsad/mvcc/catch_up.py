@@ -101,13 +101,14 @@ class CatchUp:
         self._turn += 1
         near = watchers[self._turn % len(watchers)].min_revision - REVISIONS_PER_BATCH
         start = min(watcher.min_revision for watcher in watchers if watcher.min_revision >= near)
+        # A negative start is no place in the bucket.
+        reader = RowReader(store.backend, max(start, 0), current, ROWS_AT_ONCE)
         joined = WatcherGroup()
         missed: dict[Watcher, _Missed] = {}
         for watcher in watchers:
             if watcher.min_revision >= start:
                 joined.add(watcher)
                 missed[watcher] = _Missed()
-        reader = RowReader(store.backend, start, current, ROWS_AT_ONCE)
         rows_read = size = 0
         while not reader.done and rows_read < ROWS_PER_PASS and size < BYTES_PER_PASS:
             for row_key, kv in reader.whole_rows():

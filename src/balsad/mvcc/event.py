@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from balsad.mvcc.key_value import create_and_version
 from balsad.wire import uvarint
 
 if TYPE_CHECKING:
@@ -41,19 +40,14 @@ class Event:
             encoded = self._encoded = head + uvarint(len(kv)) + kv
         return encoded
 
-    def is_create(self) -> bool:
-        """Whether the key did not exist before."""
-        return not self.is_delete and create_and_version(self.kv)[0] == self.mod_revision
-
     def encoded_with_prev(self, store: Store) -> bytes:
         """The bytes of mvccpb.Event with the key's KeyValue one revision earlier, unless that was compacted."""
         encoded = self._encoded_with_prev
         if encoded is None:
             encoded = self.encoded
-            if not self.is_create():
-                previous = store.get_at(self.key, self.mod_revision - 1)
-                if previous is not None:
-                    encoded = encoded + b"\x1a" + uvarint(len(previous)) + previous
+            previous = store.get_at(self.key, self.mod_revision - 1)
+            if previous is not None:
+                encoded = encoded + b"\x1a" + uvarint(len(previous)) + previous
             self._encoded_with_prev = encoded
         return encoded
 

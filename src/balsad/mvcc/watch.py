@@ -140,6 +140,9 @@ class WatchHub:
         if held is None:
             return False
         watcher, batch = held
+        if batch.compact_revision:
+            # There may have been another compaction since.
+            batch = WatchBatch(0, [], self._store.compact_revision)
         if not stream.sink(watcher.id, batch):
             return False
         self.event_count += len(batch.events)

@@ -225,6 +225,16 @@ def test_long_leases_put_their_time_left_on_record() -> None:
     assert lessor.due_checkpoints(600.5) == [(1, 400)]
 
 
+def test_a_lease_renewed_as_its_checkpoint_comes_due_is_put_on_record_next_time() -> None:
+    lessor = make_lessor(checkpoints=True)
+    lessor.grant(1, 1000, 0.0)
+    lessor.renew(1, 299.5)
+
+    assert lessor.due_checkpoints(300.0) == []
+    assert lessor.due_checkpoints(599.0) == []
+    assert lessor.due_checkpoints(600.0) == [(1, 700)]
+
+
 def test_a_renew_after_a_checkpoint_wants_it_cleared_first() -> None:
     lessor = make_lessor(checkpoints=True)
     lessor.grant(1, 1000, 0.0)

@@ -147,13 +147,18 @@ def test_a_start_in_the_future_does_not_hold_up_progress(store: Store, inbox: In
     assert [watch_id for watch_id, _ in inbox.batches] == [PROGRESS_ID]
 
 
-def test_a_negative_start_is_from_the_beginning(store: Store, inbox: Inbox) -> None:
+@pytest.mark.parametrize("end", [b"", b"b"])
+def test_a_negative_start_is_from_the_beginning(store: Store, inbox: Inbox, end: bytes) -> None:
     put(store, b"a")
-    inbox.stream.watch(b"a", b"", -1)
+    inbox.stream.watch(b"a", end, -1)
 
     sync(store)
 
     assert inbox.revisions() == [2]
+    compact(store, 2)
+    inbox.stream.watch(b"a", end, -1)
+    sync(store)
+    assert inbox.batches[-1][1].compact_revision == 2
 
 
 def test_a_start_in_the_past_is_told_what_it_missed_and_then_goes_on(store: Store, inbox: Inbox) -> None:
