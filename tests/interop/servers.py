@@ -20,7 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,22 +210,29 @@ def start(
         raise
 
 
-def run_tool(
-    *command: str,
-    check: bool = True,
-    env: dict[str, str] | None = None,
-    logs: Any = None,
-) -> str:
-    """The stdout of a command line tool; fails the test with its stderr when it does not end with 0."""
+def finish(*command: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """The exit status of a command line tool and what it printed, stdout first."""
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env={**clean_environment(), **(env or {})}, check=False
     )
-    if check and done.returncode != 0:
+    return done.returncode, done.stdout + done.stderr
+
+
+def run_tool(
+    *command: str, check: bool = True, env: dict[str, str] | None = None, logs: Callable[[], str] | None = None
+) -> str:
+    """What a command line tool printed; fails the test when it does not end with 0 and `check` is set."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**clean_environment(), **(env or {})}, check=False
+    )
+    if not check:
+        return done.stdout + done.stderr
+    if done.returncode != 0:
         pytest.fail(
             f"{Path(command[0]).name} {' '.join(command[1:])}: {done.returncode}\n{done.stdout}{done.stderr}"
             + (logs() if logs is not None else "")
         )
-    return done.stdout if check else done.stdout + done.stderr
+    return done.stdout
 
 
 def fetch(
@@ -248,7 +255,12 @@ def our_etcdutl(*arguments: str, check: bool = True) -> str:
     if importlib.util.find_spec("balsad.ctl.etcdutl") is None:
         pytest.skip("balsad.ctl.etcdutl is not there yet")
     code = "import sys; from balsad.ctl.etcdutl import main; sys.exit(main())"
-    return run_tool(sys.executable, "-c", code, *arguments, check=check)
+    status, printed = finish(sys.executable, "-c", code, *arguments)
+    if "is not there yet" in printed:
+        pytest.skip(printed.strip())
+    if check and status != 0:
+        pytest.fail(f"our etcdutl {' '.join(arguments)}: {status}\n{printed}")
+    return printed
 
 
 def etcdutl(*arguments: str, check: bool = True) -> str:

@@ -217,6 +217,40 @@ def test_answers_are_the_real_ones(tmp_path: Path) -> None:
             assert headers["X-Etcd-Index"] == str(outcome.etcd_index), step
 
 
+WATCHED = ["/", "/a", "/dir", "/dir/sub/file", "/queue", "/ttl", "/_hidden", "/_hidden/x", "/new"]
+
+
+def test_watches_of_the_past_find_what_the_real_ones_find(tmp_path: Path) -> None:
+    """waitIndex over the whole history, plain and recursive, wherever it has something to tell."""
+    with start(real(), tmp_path / "data", "--enable-v2=true") as member:
+        for method, path, form in STEPS:
+            ask(member, method, path, **form)
+        replica = Replica()
+        for entry in entries(tmp_path / "data"):
+            replica.apply(entry, now_ns=0)
+        compared = 0
+        for path in WATCHED:
+            for recursive in (False, True):
+                for since_index in range(1, replica.tree.current_index + 1):
+                    watcher = replica.tree.watch(
+                        ("/1" + path).rstrip("/"), recursive=recursive, since_index=since_index
+                    )
+                    if not watcher.events:
+                        watcher.close()
+                        break
+                    (event,) = watcher.take()
+                    _, body, headers = ask(
+                        member, "GET", path, wait="true", recursive=str(recursive).lower(), waitIndex=str(since_index)
+                    )
+                    seen = json.loads(v2store.encode_event(event.without_prefix("/1")))
+                    assert without_ttl(json.dumps(body, separators=(",", ":")).encode()) == without_ttl(
+                        json.dumps(seen, separators=(",", ":")).encode()
+                    ), (path, recursive, since_index)
+                    assert headers["X-Etcd-Index"] == str(event.etcd_index)
+                    compared += 1
+    assert compared > 50
+
+
 def test_real_etcd_lives_on_a_snapshot_that_we_wrote(tmp_path: Path) -> None:
     """Our save in the place of its own, with a key more: the real etcd serves it."""
     data_dir = tmp_path / "data"
