@@ -16,16 +16,41 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from balsad.errors import RequestTimedOutError, RequestTooLargeError, StoppedError, TooManyRequestsError
+from balsad.errors import (
+    NoLeaderError,
+    RequestError,
+    RequestTimedOutError,
+    RequestTooLargeError,
+    StoppedError,
+    TimeoutDueToConnectionLostError,
+    TimeoutDueToLeaderFailError,
+    TooManyRequestsError,
+)
 from balsad.observe import RAFT_LOGGER
-from balsad.raft import Entry, HardState, MemoryLog, ProposalDroppedError, RawNode, Ready
+from balsad.raft import (
+    ConfChange,
+    Entry,
+    EntryType,
+    HardState,
+    MemoryLog,
+    MessageType,
+    ProposalDroppedError,
+    RawNode,
+    Ready,
+    Snapshot,
+    StepLocalMessageError,
+    StepPeerNotFoundError,
+)
 from balsad.server.propose import Pending
+from balsad.storage.wal import WalSnapshot
 
 if TYPE_CHECKING:
     from balsad.env import Clock
     from balsad.raft import Message
     from balsad.server.apply.dispatch import Applier
+    from balsad.server.peer_links import PeerLinks
     from balsad.server.read_index import ReadIndex
+    from balsad.storage import Snapshotter
     from balsad.storage.wal import Wal
 
 log = logging.getLogger(__name__)
@@ -45,6 +70,7 @@ class Driver:
         node: RawNode,
         log_storage: MemoryLog,
         wal: Wal,
+        snapshotter: Snapshotter,
         applier: Applier,
         clock: Clock,
         flush: Callable[[], None],
@@ -52,13 +78,15 @@ class Driver:
         request_bytes_max: int,
         request_timeout_s: float,
         hard_state: HardState,
-        send: Callable[[list[Message]], None] | None = None,
+        links: PeerLinks,
+        election_timeout_s: float,
     ) -> None:
         """`flush` writes the answers that piled up; `failed` is told of what the member can't survive."""
         self.member_id = member_id
         self.node = node
         self.log_storage = log_storage
         self.wal = wal
+        self._snapshotter = snapshotter
         self.applier = applier
         self.hard_state = hard_state
         self.committed_index = hard_state.commit
@@ -73,7 +101,13 @@ class Driver:
         self._clock = clock
         self._flush = flush
         self._failed = failed
-        self._send = send
+        self.links = links
+        self.is_removed: Callable[[int], bool] = _nobody
+        # A MsgSnap wants its db; a Ready brings a snapshot to install.
+        self.on_snapshot_wanted: Callable[[Message], None] | None = None
+        self.on_snapshot: Callable[[Snapshot], None] | None = None
+        self._election_timeout_s = election_timeout_s
+        self._led_since = 0.0
         self._request_bytes_max = request_bytes_max
         self._request_timeout_s = request_timeout_s
         self._loop = asyncio.get_running_loop()
@@ -104,6 +138,33 @@ class Driver:
             self._scheduled = True
             self._loop.call_soon(self.drain)
 
+    def propose_conf_change(self, change: ConfChange, pending: Pending) -> None:
+        """Put a change of membership into the log. Raises: StoppedError, TooManyRequestsError, NoLeaderError."""
+        if self._stopped:
+            raise StoppedError
+        if self.committed_index > self.applier.applied_index + UNAPPLIED_MAX:
+            raise TooManyRequestsError
+        pending.born = self._clock.monotonic()
+        self.waiting[pending.id] = pending
+        try:
+            self.node.propose_conf_change(change)
+        except ProposalDroppedError:
+            del self.waiting[pending.id]
+            raise NoLeaderError from None
+        self.wake()
+
+    def step(self, messages: list[Message]) -> None:
+        """Messages of other members came in."""
+        if self._stopped:
+            return
+        node = self.node
+        for message in messages:
+            try:
+                node.step(message)
+            except (ProposalDroppedError, StepLocalMessageError, StepPeerNotFoundError) as refusal:
+                log.debug("dropped raft message", extra={"from": message.from_, "error": str(refusal)})
+        self.wake()
+
     def wake(self) -> None:
         """Something changed in the RawNode: look for a Ready in the next turn."""
         if not self._scheduled and not self._stopped:
@@ -130,11 +191,22 @@ class Driver:
             return
         for pending in late:
             del self.waiting[pending.id]
-            pending.resolve(RequestTimedOutError())
+            pending.resolve(self._why_late(pending))
         self.proposals_failed += len(late)
         # What was never proposed need not be any more.
         self._inbox = [entry for entry in self._inbox if entry.context.id in self.waiting]
         self._flush()
+
+    def _why_late(self, pending: Pending) -> RequestError:
+        """Source: etcd parseProposeCtxErr."""
+        lost_at = self._led_since - 2 * self._election_timeout_s
+        if lost_at < pending.born < self._led_since:
+            return TimeoutDueToLeaderFailError()
+        if self.leader and not self.is_leader:
+            since = self.links.active_since(self.leader)
+            if not since or since > pending.born:
+                return TimeoutDueToConnectionLostError()
+        return RequestTimedOutError()
 
     # A batch goes through.
 
@@ -181,7 +253,7 @@ class Driver:
         soft = ready.soft_state
         if soft is not None:
             self._note_leader(soft.lead)
-        if ready.messages and self._send is not None and self.is_leader:
+        if ready.messages and self.is_leader:
             self._send(ready.messages)
         hard = ready.hard_state
         if hard is not None:
@@ -190,13 +262,18 @@ class Driver:
                 self.committed_index = hard.commit
             self.applier.set_term(hard.term)
         entries = ready.entries
-        if not entries and not ready.must_sync:
+        snapshot = ready.snapshot
+        if snapshot is not None:
+            # The file first: a record in the log must not name a snapshot that is not there.
+            self._snapshotter.save(snapshot)
+            self.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
+        elif not entries and not ready.must_sync:
             # A commit index alone is a hint: it goes with the next batch, or before the backend commits.
             return True
         hard_state, self._unsaved = self._unsaved, None
         self._saving = ready
         self._in_save = True
-        self.wal.save(hard_state, entries, ready.must_sync, self._on_saved)
+        self.wal.save(hard_state, entries, True, self._on_saved)
         self._in_save = False
         return self._saving is None
 
@@ -212,14 +289,24 @@ class Driver:
             self._give_up(error)
 
     def _finish(self, ready: Ready) -> None:
+        snapshot = ready.snapshot
+        if snapshot is not None:
+            self.log_storage.apply_snapshot(snapshot)
+            assert self.on_snapshot is not None, "a snapshot came to a member without others"
+            self.on_snapshot(snapshot)
         entries = ready.entries
         if entries:
             self.log_storage.append(entries)
-        if ready.messages and self._send is not None and not self.is_leader:
-            self._send(ready.messages)
         committed = ready.committed_entries
+        late_messages = ready.messages and not self.is_leader
+        if late_messages and not any(entry.type != EntryType.NORMAL for entry in committed):
+            self._send(ready.messages)
+            late_messages = []
         if committed:
             self.applier.apply(committed, self.waiting)
+        if late_messages:
+            # Votes of a member that these very entries remove must not be counted.
+            self._send(ready.messages)
         if ready.read_states and self.read_index is not None:
             self.read_index.on_read_states(ready.read_states)
         self.node.advance(ready)
@@ -229,10 +316,26 @@ class Driver:
             if self.on_applied is not None:
                 self.on_applied()
 
+    def _send(self, messages: list[Message]) -> None:
+        outgoing: list[Message] = []
+        for message in messages:
+            if self.is_removed(message.to):
+                continue
+            if message.type == MessageType.SNAP:
+                assert self.on_snapshot_wanted is not None, "a snapshot is wanted by a member without others"
+                self.on_snapshot_wanted(message)
+            else:
+                outgoing.append(message)
+        if outgoing:
+            self.links.send(outgoing)
+
     def _note_leader(self, leader: int) -> None:
         if leader != self.leader:
             if leader:
                 self.leader_changes += 1
+                self._led_since = self._clock.monotonic()
+                if self.leader and self.read_index is not None:
+                    self.read_index.on_leader_changed()
             self.leader = leader
         self.is_leader = leader == self.member_id
         if self.on_leader is not None:
@@ -259,3 +362,7 @@ class Driver:
             if self._unsaved is not None and self._saving is None:
                 self.wal.save(self._unsaved, [], True, None)
                 self._unsaved = None
+
+
+def _nobody(member_id: int) -> bool:
+    return False

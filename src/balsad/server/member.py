@@ -30,6 +30,7 @@ from balsad.server.compactions import Compactions
 from balsad.server.driver import Driver
 from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
 from balsad.server.lease_expiry import LeaseExpiry
+from balsad.server.peer_links import NoPeers
 from balsad.server.publish import Publisher, VersionMonitor
 from balsad.server.quota import Quota
 from balsad.server.read_index import ReadIndex
@@ -124,6 +125,7 @@ class Member:
             node=node,
             log_storage=booted.log_storage,
             wal=booted.wal,
+            snapshotter=booted.snapshotter,
             applier=self.applier,
             clock=env.clock,
             flush=self._flush,
@@ -131,6 +133,8 @@ class Member:
             request_bytes_max=config.max_request_bytes,
             request_timeout_s=config.request_timeout_s,
             hard_state=booted.hard_state,
+            links=NoPeers(),
+            election_timeout_s=config.election_timeout_s,
         )
         ids = RequestIds(member_id, unix_ms=int(env.clock.time() * 1000))
         read_index = ReadIndex(node, ids, timeout_s=config.request_timeout_s, wake=self.driver.wake)

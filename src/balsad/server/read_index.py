@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from balsad.errors import RequestError, RequestTimedOutError, StoppedError
+from balsad.errors import LeaderChangedError, RequestError, RequestTimedOutError, StoppedError
 
 if TYPE_CHECKING:
     from balsad.raft import RawNode, ReadState
@@ -79,6 +79,13 @@ class ReadIndex:
         self._applied_index = index
         while self._confirmed and self._confirmed[0][0] <= index:
             _finish(self._confirmed.pop(0)[1], None)
+
+    def on_leader_changed(self) -> None:
+        """Another leader took over: what was asked of the one before will not be answered."""
+        readers = self._round.readers if self._round is not None else []
+        self._round = None
+        self.failed += len(readers)
+        _finish(readers, LeaderChangedError())
 
     def tick(self, now: float) -> None:
         """Ask again what was not answered, and refuse what has waited too long."""

@@ -139,7 +139,7 @@ class _WatchCall:
             parts.append(b"\x10" + varint(watch_id))
         parts.append(b"\x20\x01")
         if compact_revision:
-            parts.append(b"\x28" + uvarint(compact_revision))
+            parts.append(b"\x28" + varint(compact_revision))
         self._call.send(b"".join(parts))
 
     def _resume(self) -> None:
