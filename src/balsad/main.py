@@ -95,6 +95,7 @@ async def run(config: ServerConfig, env: Env) -> None:
             if not broken.done():
                 broken.set_exception(error)
 
+        _check_alone(config)
         member = Member(config, env, failed)
         server = RpcServer(limits=_limits(config), scheduler=loop)
         monitoring = RpcServer(limits=_limits(config), scheduler=loop)
@@ -130,6 +131,13 @@ async def run(config: ServerConfig, env: Env) -> None:
         except BaseException:
             member.abandon()
             raise
+
+
+def _check_alone(config: ServerConfig) -> None:
+    """Raises StartError for a member among others."""
+    count = len(config.initial_cluster_urls())
+    if count > 1 or not config.is_new_cluster:
+        raise StartError(f"a cluster of {count} members needs the peer protocol, which is not served yet")
 
 
 def _mount(member: Member, server: RpcServer, monitoring: RpcServer) -> None:

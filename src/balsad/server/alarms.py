@@ -23,7 +23,12 @@ class Alarms:
         self._raised: dict[int, list[int]] = {}
         self.nospace = False
         self.corrupt = False
-        for key, _ in backend.scan(schema.ALARM, b"", None):
+        self.recover()
+
+    def recover(self) -> None:
+        """Take the alarms from the backend."""
+        self._raised = {}
+        for key, _ in self._backend.scan(schema.ALARM, b"", None):
             member = rpc_pb2.AlarmMember.FromString(key)
             self._raised.setdefault(member.alarm, []).append(member.memberID)
         self._refresh()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from balsad.config import StartError
 from balsad.config.versions import ETCD_VERSION
-from balsad.membership import Cluster, Version, encode_member, format_id
+from balsad.membership import Cluster, Member, Version, encode_member, format_id
 from balsad.raft import (
     ConfChange,
     ConfChangeType,
@@ -44,6 +44,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class ExistingCluster:
+    """A cluster that runs already, as one of its members describes it."""
+
+    __slots__ = ("cluster_id", "members")
+
+    def __init__(self, cluster_id: int, members: list[Member]) -> None:
+        self.cluster_id = cluster_id
+        self.members = members
+
+
 class Booted:
     """What a member starts from."""
 
@@ -54,6 +64,7 @@ class Booted:
         "hard_state",
         "is_new",
         "log_storage",
+        "remotes",
         "snapshot_index",
         "snapshotter",
         "tree",
@@ -73,7 +84,10 @@ class Booted:
         cluster: Cluster,
         tree: V2Store,
         is_new: bool,
+        remotes: list[Member] | None = None,
     ) -> None:
+        """`remotes`: members to talk to before the log has told of any."""
+        self.remotes = [] if remotes is None else remotes
         self.data_dir = data_dir
         self.backend = backend
         self.wal = wal
@@ -90,15 +104,19 @@ class Booted:
         return self.cluster.local_id
 
 
-def boot(config: ServerConfig, env: Env, wal_options: WalOptions) -> Booted:
-    """Open, or found, the member of `config`. Raises: StartError, StorageError."""
+def boot(config: ServerConfig, env: Env, wal_options: WalOptions, existing: ExistingCluster | None = None) -> Booted:
+    """Open, found, or have join the member of `config`.
+
+    `existing` is wanted by a member without a log of its own that joins others (`needs_existing`).
+    Raises: StartError, StorageError.
+    """
     disk = env.disk
     data_dir = DataDir(config.data_dir, config.wal_dir or None)
     has_wal = wal_exists(disk, data_dir.wal)
     cluster = None
     if not has_wal:
         # Nothing is written before it is clear that the member may be founded.
-        cluster = _found(config)
+        cluster = _found(config) if existing is None else _join(config, existing)
     data_dir.prepare(disk)
     data_dir.prepare_wal_dir(disk)
     snapshotter = Snapshotter(disk, data_dir.snap)
@@ -110,11 +128,17 @@ def boot(config: ServerConfig, env: Env, wal_options: WalOptions) -> Booted:
     snapshotter.clean_up()
     try:
         if cluster is not None:
-            return _begin(config, env, data_dir, snapshotter, backend, cluster, wal_options)
+            return _begin(config, env, data_dir, snapshotter, backend, cluster, wal_options, existing is not None)
         return _resume(config, env, data_dir, snapshotter, backend, wal_options)
     except BaseException:
         backend.close()
         raise
+
+
+def needs_existing(config: ServerConfig, env: Env) -> bool:
+    """Whether the member has to ask a running cluster who it is."""
+    data_dir = DataDir(config.data_dir, config.wal_dir or None)
+    return not config.is_new_cluster and not wal_exists(env.disk, data_dir.wal)
 
 
 def _server_version(config: ServerConfig) -> Version:
@@ -122,14 +146,7 @@ def _server_version(config: ServerConfig) -> Version:
 
 
 def _found(config: ServerConfig) -> Cluster:
-    if not config.is_new_cluster:
-        raise StartError("joining an existing cluster needs the peer protocol, which this member does not speak yet")
     urls = config.initial_cluster_urls()
-    if len(urls) > 1:
-        raise StartError(
-            f"the initial cluster has {len(urls)} members ({', '.join(sorted(urls))}), "
-            "but members of this release cannot talk to each other yet: name this one alone in --initial-cluster"
-        )
     try:
         cluster = Cluster.from_initial(
             {name: [str(url) for url in peer_urls] for name, peer_urls in urls.items()},
@@ -145,6 +162,24 @@ def _found(config: ServerConfig) -> Cluster:
     return cluster
 
 
+def _join(config: ServerConfig, existing: ExistingCluster) -> Cluster:
+    """This member's place in a cluster that runs already. Raises: StartError."""
+    version = _server_version(config)
+    urls = {name: [str(url) for url in each] for name, each in config.initial_cluster_urls().items()}
+    try:
+        cluster = Cluster.from_initial(urls, config.initial_cluster_token, server_version=version)
+        running = Cluster.from_members(existing.cluster_id, existing.members, server_version=version)
+        cluster.take_ids_of(running)
+    except ValueError as problem:
+        raise StartError(f"error validating peerURLs: {problem}") from None
+    member = cluster.member_by_name(config.name)
+    if member is None:
+        raise StartError(f'couldn\'t find local name "{config.name}" in the initial cluster configuration')
+    cluster.local_id = member.id
+    cluster.cluster_id = existing.cluster_id
+    return cluster
+
+
 def _begin(
     config: ServerConfig,
     env: Env,
@@ -153,7 +188,9 @@ def _begin(
     backend: Backend,
     cluster: Cluster,
     wal_options: WalOptions,
+    joins: bool,
 ) -> Booted:
+    """A member without a past; one that joins others hears from them what the log holds."""
     tree = V2Store()
     metadata = encode_metadata(cluster.local_id, cluster.cluster_id)
     wal = Wal.create(env.disk, data_dir.wal, metadata, wal_options)
@@ -165,19 +202,22 @@ def _begin(
             at + 1,
             codec.encode_conf_change(ConfChange(ConfChangeType.ADD_NODE, member.id, encode_member(member))),
         )
-        for at, member in enumerate(cluster.members())
+        for at, member in enumerate([] if joins else cluster.members())
     ]
-    hard_state = HardState(1, 0, len(entries))
-    wal.save(hard_state, entries)
     log_storage = MemoryLog()
-    log_storage.set_hard_state(hard_state)
-    log_storage.append(entries)
+    hard_state = HardState()
+    if entries:
+        hard_state = HardState(1, 0, len(entries))
+        wal.save(hard_state, entries)
+        log_storage.set_hard_state(hard_state)
+        log_storage.append(entries)
     log.info(
         "starting local member",
         extra={"local-member-id": format_id(cluster.local_id), "cluster-id": format_id(cluster.cluster_id)},
     )
     # The members come in by applying the entries; what was made of the flags has served.
     member_id, cluster_id = cluster.local_id, cluster.cluster_id
+    remotes = [member for member in cluster.members() if member.id != member_id]
     cluster = Cluster(server_version=_server_version(config), cluster_id=cluster_id, local_id=member_id)
     cluster.use_tree(tree)
     cluster.use_buckets(backend)
@@ -192,6 +232,7 @@ def _begin(
         cluster=cluster,
         tree=tree,
         is_new=True,
+        remotes=remotes,
     )
 
 
@@ -218,13 +259,15 @@ def _resume(
     wal, replay = Wal.open_and_read(disk, data_dir.wal, start, wal_options)
     try:
         member_id, cluster_id = decode_metadata(replay.metadata)
-        _check_alone(member_id, snapshot, replay.entries, replay.hard_state.commit)
+        hard_state = replay.hard_state
+        entries = replay.entries
+        if config.force_new_cluster:
+            entries = _stand_alone(wal, member_id, snapshot, entries, hard_state)
         if snapshot is not None:
             log_storage.apply_snapshot(snapshot)
-        hard_state = replay.hard_state
         if not hard_state.is_empty():
             log_storage.set_hard_state(hard_state)
-        log_storage.append(replay.entries)
+        log_storage.append(entries)
         cluster = Cluster(server_version=_server_version(config), cluster_id=cluster_id, local_id=member_id)
         cluster.use_tree(tree)
         cluster.use_buckets(backend)
@@ -268,24 +311,39 @@ def _check_backend_covers(backend: Backend, data_dir: DataDir, snapshot: Snapsho
         )
 
 
-def _check_alone(member_id: int, snapshot: Snapshot | None, entries: list[Entry], commit: int) -> None:
-    """Refuse the data dir of a member among others: it would wait for them for ever."""
-    others: set[int] = set()
-    if snapshot is not None:
-        state = snapshot.conf_state
-        others.update(state.voters, state.voters_outgoing, state.learners, state.learners_next)
+def _stand_alone(
+    wal: Wal, member_id: int, snapshot: Snapshot | None, entries: list[Entry], hard_state: HardState
+) -> list[Entry]:
+    """--force-new-cluster: forget what was not committed, and remove every other member by entries of our own.
+
+    `hard_state` is moved on to the last of them: nobody is left who could object.
+    Source: etcd server/etcdserver/raft.go (restartAsStandaloneNode, createConfigChangeEnts).
+    """
+    entries = [entry for entry in entries if entry.index <= hard_state.commit]
+    ids = set() if snapshot is None else {*snapshot.conf_state.voters, *snapshot.conf_state.learners}
     for entry in entries:
-        if entry.type != EntryType.CONF_CHANGE or entry.index > commit:
+        if entry.type != EntryType.CONF_CHANGE:
             continue
         change = codec.decode_conf_change(entry.data)
         if change.type == ConfChangeType.REMOVE_NODE:
-            others.discard(change.node_id)
+            ids.discard(change.node_id)
         elif change.type != ConfChangeType.UPDATE_NODE:
-            others.add(change.node_id)
-    others.discard(member_id)
-    if others:
-        names = ", ".join(format_id(other) for other in sorted(others))
-        raise StartError(
-            f"this data directory belongs to a member of a cluster with others ({names}), "
-            "and members of this release cannot talk to each other yet"
-        )
+            ids.add(change.node_id)
+    changes = []
+    # Oneself first: raft must never be without a voter.
+    if member_id not in ids:
+        myself = Member(id=member_id, peer_urls=("http://localhost:2380",))
+        changes.append(ConfChange(ConfChangeType.ADD_NODE, member_id, encode_member(myself)))
+    changes += [ConfChange(ConfChangeType.REMOVE_NODE, other) for other in sorted(ids - {member_id})]
+    added = [
+        Entry(EntryType.CONF_CHANGE, hard_state.term, hard_state.commit + 1 + at, codec.encode_conf_change(change))
+        for at, change in enumerate(changes)
+    ]
+    if added:
+        hard_state.commit = added[-1].index
+        wal.save(hard_state, added)
+    log.info(
+        "forcing restart member",
+        extra={"local-member-id": format_id(member_id), "commit-index": hard_state.commit},
+    )
+    return entries + added

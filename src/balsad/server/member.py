@@ -13,29 +13,30 @@ from typing import TYPE_CHECKING, Final
 from balsad.config.versions import ETCD_VERSION
 from balsad.errors import RequestError
 from balsad.lease import Lessor
-from balsad.membership import Attributes, format_id
+from balsad.membership import Attributes, MemberChange, MemberRemoved, MemberUpdated, format_id
 from balsad.mvcc import Store
 from balsad.observe.metrics import Metrics
 from balsad.proto import rpc_pb2
 from balsad.raft import Config as RaftConfig
-from balsad.raft import ConfState, RawNode
+from balsad.raft import ConfState, RawNode, Snapshot
 from balsad.server.alarms import Alarms
 from balsad.server.answers import HeaderBytes
 from balsad.server.apply.cluster import ClusterApplier
 from balsad.server.apply.dispatch import Applier
 from balsad.server.auto_compaction import AutoCompaction
 from balsad.server.backend_commits import BackendCommits
-from balsad.server.bootstrap import Booted, boot
+from balsad.server.bootstrap import Booted, ExistingCluster, boot
 from balsad.server.compactions import Compactions
 from balsad.server.driver import Driver
 from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
 from balsad.server.lease_expiry import LeaseExpiry
-from balsad.server.peer_links import NoPeers
+from balsad.server.peer_links import NoPeers, PeerLinks
 from balsad.server.publish import Publisher, VersionMonitor
 from balsad.server.quota import Quota
 from balsad.server.read_index import ReadIndex
 from balsad.server.request_ids import RequestIds
 from balsad.server.service import Service
+from balsad.server.snapshot_exchange import SnapshotExchange
 from balsad.server.snapshots import PURGE_INTERVAL_S, Snapshots
 from balsad.storage import StorageError, schema
 from balsad.storage.wal import AUTO, NO_SYNC, WalOptions
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 VERSION_CHECK_S: Final = 4.0
 WATCH_SYNC_S: Final = 0.1
 VICTIMS_S: Final = 0.01
+REMOVAL_DELAY_S: Final = 1.0
 MESSAGE_BYTES_MAX: Final = 1 << 20
 INFLIGHT_MESSAGES_MAX: Final = 512
 
@@ -56,8 +58,19 @@ INFLIGHT_MESSAGES_MAX: Final = 512
 class Member:
     """One running member: its rooms, joined."""
 
-    def __init__(self, config: ServerConfig, env: Env, failed: Callable[[BaseException], None]) -> None:
-        """Raises: StartError, StorageError."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        env: Env,
+        failed: Callable[[BaseException], None],
+        *,
+        existing: ExistingCluster | None = None,
+        make_links: Callable[[Member], PeerLinks] | None = None,
+    ) -> None:
+        """`failed` hears of what the member can't survive; `make_links` ties it to the others.
+
+        Raises: StartError, StorageError.
+        """
         self.config = config
         self.env = env
         self._failed = failed
@@ -70,9 +83,10 @@ class Member:
             on_sync=self.metrics.wal_fsync_s.observe,
             on_write=self.metrics.wal_write_bytes.inc,
         )
-        self.booted = boot(config, env, options)
+        self.booted = boot(config, env, options, existing)
         try:
             self._join(self.booted)
+            self._link(make_links)
         except BaseException:
             self.booted.wal.close()
             self.booted.backend.close()
@@ -87,7 +101,12 @@ class Member:
         self.lessor = Lessor(config.min_lease_ttl_s, backend)
         # Leases first: restoring the store hangs its keys on them.
         self.lessor.recover()
-        self.store = Store(backend, leases=self.lessor, compaction_batch=config.compaction_batch_limit)
+        self.store = Store(
+            backend,
+            leases=self.lessor,
+            compaction_batch=config.compaction_batch_limit,
+            hash_compactions=config.compact_hash_check,
+        )
         self.store.restore()
         log.info("kvstore restored", extra={"current-rev": self.store.current_revision})
         self.alarms = Alarms(backend)
@@ -194,6 +213,70 @@ class Member:
         for job in self.store.compactions:
             self.compactions.start(job)
 
+    def _link(self, make_links: Callable[[Member], PeerLinks] | None) -> None:
+        """Tie this member to the others it knows of, and to those it will hear of."""
+        booted, driver = self.booted, self.driver
+        cluster = booted.cluster
+        self.exchange = SnapshotExchange(
+            applier=self.applier,
+            backend=booted.backend,
+            store=self.store,
+            lessor=self.lessor,
+            alarms=self.alarms,
+            cluster=cluster,
+            tree=booted.tree,
+            snapshotter=booted.snapshotter,
+            commits=self.commits,
+            compactions=self.compactions,
+            disk=self.env.disk,
+            failed=self._failed,
+        )
+        self.on_removed: Callable[[], None] | None = None
+        if make_links is not None:
+            driver.links = make_links(self)
+        links = driver.links
+        for member in booted.remotes or cluster.members():
+            if member.id != cluster.local_id:
+                links.add_peer(member.id, member.peer_urls)
+        driver.is_removed = cluster.is_removed
+        driver.on_snapshot_wanted = lambda message: self.exchange.send(message, links)
+        driver.on_snapshot = self.exchange.install
+        self.exchange.on_installed = self._on_snapshot_installed
+        self.applier.cluster.on_change = self._on_member_change
+        self.applier.cluster.on_removed = self._on_own_removal
+
+    def _on_member_change(self, change: MemberChange) -> None:
+        links = self.driver.links
+        if isinstance(change, MemberRemoved):
+            if change.member_id != self.service.member_id:
+                links.remove_peer(change.member_id)
+        elif change.member is not None and change.member.id != self.service.member_id:
+            if isinstance(change, MemberUpdated):
+                links.update_peer(change.member.id, change.member.peer_urls)
+            else:
+                links.add_peer(change.member.id, change.member.peer_urls)
+
+    def _on_snapshot_installed(self, snapshot: Snapshot) -> None:
+        """Everybody may have changed: tie the links anew."""
+        self.snapshots.note(snapshot.index)
+        self.booted.wal.release_lock_to(snapshot.index)
+        cluster, links = self.booted.cluster, self.driver.links
+        for member_id in cluster.removed_ids():
+            links.remove_peer(member_id)
+        for member in cluster.members():
+            if member.id != cluster.local_id:
+                links.add_peer(member.id, member.peer_urls)
+        self._keep_watchers_fed()
+
+    def _on_own_removal(self) -> None:
+        """The others know of it a moment later; then this member has no more business here."""
+        log.warning("the member has been permanently removed from the cluster")
+        self._loop.call_later(REMOVAL_DELAY_S, self._leave)
+
+    def _leave(self) -> None:
+        if self.on_removed is not None:
+            self.on_removed()
+
     # Small joints between rooms.
 
     def _flush(self) -> None:
@@ -242,6 +325,10 @@ class Member:
             # The only voter need not wait for anybody's silence.
             self.driver.node.campaign()
             self.driver.wake()
+        elif config.initial_election_tick_advance:
+            # Time enough passed while it was down; one tick is left for a leader's heartbeat.
+            for _ in range(max(0, config.election_ticks - 2)):
+                self.driver.node.tick()
         attributes = Attributes(
             name=config.name, client_urls=tuple(sorted(str(url) for url in config.advertise_client_urls))
         )
@@ -322,7 +409,9 @@ class Member:
         """Write what is left to write and let go of all files."""
         if self._stopped:
             return
+        await self._hand_over()
         self._stopped = True
+        self.driver.links.stop()
         self.driver.stop()
         self.read_index.stop()
         self.compactions.stop()
@@ -333,6 +422,23 @@ class Member:
             self.booted.backend.commit()
         finally:
             self._close()
+
+    async def _hand_over(self) -> None:
+        """A leader among others gives the lead to one of them, so that nobody has to wait for an election."""
+        service = self.service
+        if not self.driver.is_leader or len(service.cluster.voters()) < 2:
+            return
+        target = service.longest_connected()
+        if not target:
+            log.warning("leadership transfer failed: no other voter is connected")
+            return
+        finished: asyncio.Future[RequestError | None] = self._loop.create_future()
+        try:
+            service.move_leader(target, finished.set_result)
+        except RequestError as error:
+            log.warning("leadership transfer failed", extra={"error": error.text})
+            return
+        await finished
 
     def _close(self) -> None:
         fileno = self.booted.wal.fileno()

@@ -6,6 +6,7 @@ through its Call (or callback) when the log, or the quorum, has had its say.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -16,10 +17,12 @@ from balsad.errors import (
     NoSpaceError,
     NotLeaderError,
     RequestError,
+    UnknownError,
 )
 from balsad.proto import rpc_pb2
 from balsad.server.alarms import NOSPACE
 from balsad.server.apply.dispatch import PLAIN_PUT
+from balsad.server.member_changes import MemberChanges
 from balsad.server.propose import Pending, Result
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
 from balsad.storage import StorageError
@@ -102,6 +105,9 @@ class Service:
         self._compactions = compactions
         self._commits = commits
         self._monotonic = env.clock.monotonic
+        self.member_changes = MemberChanges(self)
+        # Followers ask the leader; set where there are others to ask.
+        self.ask_leader_to_promote: Callable[[int, Callable[[RequestError | None], None]], None] | None = None
         applier.raise_nospace = self._raise_nospace
 
     # Writes.
@@ -208,6 +214,9 @@ class Service:
 
     def on_leader(self) -> None:
         """The leader, or our own role, changed."""
+        if not self.driver.is_leader and self.lessor.is_primary:
+            # Only a leader may say that a lease is over.
+            self.lessor.demote()
         self._note_local_reads()
 
     def on_empty_entry(self) -> None:
@@ -256,16 +265,54 @@ class Service:
         if self.driver.leader == 0:
             raise NoLeaderError
 
-    def move_leader(self, target: int) -> None:
-        """Raises: NotLeaderError, BadLeaderTransfereeError."""
-        if not self.driver.is_leader:
+    def promote_member(self, member_id: int, done: Callable[[RequestError | None], None]) -> None:
+        """Make a voter of a learner, by asking the leader when another member is that. Raises: RequestError."""
+        if not self.driver.is_leader and self.ask_leader_to_promote is not None:
+            self.ask_leader_to_promote(member_id, done)
+        else:
+            self.member_changes.promote(member_id, done)
+
+    def move_leader(self, target: int, done: Callable[[RequestError | None], None]) -> None:
+        """Hand leadership to `target`; `done` hears once it has it, or that it took too long.
+
+        Raises: NotLeaderError, BadLeaderTransfereeError.
+        """
+        driver = self.driver
+        if not driver.is_leader:
             raise NotLeaderError
         member = self.cluster.member(target)
         if member is None or member.is_learner:
             raise BadLeaderTransfereeError
-        if target != self.member_id:
-            self.driver.node.transfer_leader(target)
-            self.driver.wake()
+        if target == self.member_id:
+            done(None)
+            return
+        log.info(
+            "leadership transfer starting",
+            extra={"current-leader-member-id": f"{self.member_id:x}", "transferee-member-id": f"{target:x}"},
+        )
+        driver.node.transfer_leader(target)
+        driver.wake()
+        give_up_at = self._monotonic() + self.config.request_timeout_s
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            if driver.leader == target:
+                done(None)
+            elif self._monotonic() >= give_up_at:
+                done(UnknownError("etcdserver: request timed out, leader transfer took too long"))
+            else:
+                loop.call_later(self.config.tick_s, look)
+
+        look()
+
+    def longest_connected(self) -> int:
+        """The other voter this member has been connected to for longest; 0 when there is none."""
+        best, since = 0, 0.0
+        for voter in self.cluster.voters():
+            active = self.driver.links.active_since(voter.id) if voter.id != self.member_id else 0.0
+            if active and (not best or active < since):
+                best, since = voter.id, active
+        return best
 
     # The backend.
 

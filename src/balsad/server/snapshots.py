@@ -64,6 +64,10 @@ class Snapshots:
         self._last_index = last_index
         self._failed = failed
 
+    def note(self, index: int) -> None:
+        """A snapshot at `index` came from elsewhere."""
+        self._last_index = max(self._last_index, index)
+
     def after_batch(self) -> None:
         """Entries were applied: begin a snapshot if there are enough of them."""
         applier = self._applier

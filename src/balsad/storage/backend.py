@@ -455,6 +455,36 @@ class Backend:
                 database.failure = os_error(self.path, "fsync of its folder", error)
                 raise database.failure from error
 
+    def replace(self, path: str) -> None:
+        """Go on with the database file at `path`, which takes the place of this one's.
+
+        What is pending is dropped, for the other file is later; open snapshots keep the old one. No commit may be
+        under way. Raises: StorageError; when the other file cannot be opened, the old one is still in use.
+        """
+        assert self._job is None, "a commit is under way"
+        database = Database.open(self._disk, path, sync=self._sync)
+        try:
+            self._disk.rename(path, self.path)
+            if self._sync:
+                self._disk.sync_dir(os.path.dirname(self.path) or ".")
+        except OSError as error:
+            database.close()
+            raise os_error(path, "rename", error) from error
+        database.path = self.path
+        old = self.database
+        self.database = database
+        old.close()
+        self._created = []
+        for overlay in self._pending.values():
+            overlay.clear()
+        for name in self._pending:
+            if name not in database.view.buckets:
+                self._created.append(name)
+        for name in database.view.buckets:
+            if name not in self._pending:
+                self._pending[name] = Overlay({})
+        self._note_size()
+
     def _rewritten(self, temporary: str) -> Database:
         """A copy without free pages, open, locked and on disk, still under its temporary name."""
         disk = self._disk

@@ -5,18 +5,12 @@ Source: etcd server/etcdserver/api/v3rpc/member.go.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from balsad.api.v3.door import Door, decode
-from balsad.errors import (
-    Code,
-    MemberBadURLsError,
-    MemberNotFoundError,
-    MemberNotLearnerError,
-    PeerURLExistError,
-    RequestError,
-)
-from balsad.membership import parse_urls
+from balsad.errors import MemberBadURLsError, RequestError
+from balsad.membership import new_member, parse_urls
 from balsad.proto import rpc_pb2
 
 if TYPE_CHECKING:
@@ -39,10 +33,12 @@ class ClusterApi:
         server.unary(prefix + "MemberPromote", self.member_promote)
 
     def _answer(self, call: Call) -> None:
-        service = self._service
-        response = rpc_pb2.MemberListResponse(members=[to_message(member) for member in service.members()])
-        # As in etcd, answers of this service do not name a revision.
-        call.respond(service.header.at(0) + response.SerializeToString())
+        # Remove, update, promote and list answer alike. As in etcd, none names a revision.
+        response = rpc_pb2.MemberListResponse(members=self._members())
+        call.respond(self._service.header.at(0) + response.SerializeToString())
+
+    def _members(self) -> list[rpc_pb2.Member]:
+        return [to_message(member) for member in self._service.members()]
 
     def member_list(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
@@ -66,38 +62,41 @@ class ClusterApi:
             urls = parse_urls(request.peerURLs)
         except ValueError:
             raise MemberBadURLsError from None
-        taken = set(self._service.cluster.peer_urls())
-        if any(url in taken for url in urls):
-            raise PeerURLExistError
-        self._refuse(call, "adding a member")
+        now_s = int(self._service.env.clock.time())
+        member = new_member("", urls, "", now_s=now_s, is_learner=request.isLearner)
+
+        def done(error: RequestError | None) -> None:
+            if error is not None:
+                call.fail(error.code, error.text)
+                return
+            response = rpc_pb2.MemberAddResponse(member=to_message(member), members=self._members())
+            call.respond(self._service.header.at(0) + response.SerializeToString())
+
+        self._service.member_changes.add(member, done)
 
     def member_remove(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        if self._service.cluster.member(decode(rpc_pb2.MemberRemoveRequest, raw).ID) is None:
-            raise MemberNotFoundError
-        self._refuse(call, "removing a member")
+        request = decode(rpc_pb2.MemberRemoveRequest, raw)
+        self._service.member_changes.remove(request.ID, self._answerer(call))
 
     def member_update(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.MemberUpdateRequest, raw)
-        if self._service.cluster.member(request.ID) is None:
-            raise MemberNotFoundError
-        self._refuse(call, "updating a member")
+        self._service.member_changes.update(request.ID, tuple(request.peerURLs), self._answerer(call))
 
     def member_promote(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        member = self._service.cluster.member(decode(rpc_pb2.MemberPromoteRequest, raw).ID)
-        if member is None:
-            raise MemberNotFoundError
-        if not member.is_learner:
-            raise MemberNotLearnerError
-        self._refuse(call, "promoting a member")
+        request = decode(rpc_pb2.MemberPromoteRequest, raw)
+        self._service.promote_member(request.ID, self._answerer(call))
 
-    def _refuse(self, call: Call, what: str) -> None:
-        # Without the peer protocol a second voter could never answer, and the cluster would be lost.
-        call.fail(
-            Code.UNIMPLEMENTED, f"etcdserver: {what} needs the peer protocol, which this member does not speak yet"
-        )
+    def _answerer(self, call: Call) -> Callable[[RequestError | None], None]:
+        def done(error: RequestError | None) -> None:
+            if error is not None:
+                call.fail(error.code, error.text)
+            else:
+                self._answer(call)
+
+        return done
 
 
 def to_message(member: Member) -> rpc_pb2.Member:

@@ -119,8 +119,14 @@ class MaintenanceApi:
 
     def move_leader(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        self._service.move_leader(decode(rpc_pb2.MoveLeaderRequest, raw).targetID)
-        call.respond(b"")
+
+        def done(error: RequestError | None) -> None:
+            if error is not None:
+                call.fail(error.code, error.text)
+            else:
+                call.respond(b"")
+
+        self._service.move_leader(decode(rpc_pb2.MoveLeaderRequest, raw).targetID, done)
 
     def snapshot(self, call: Call) -> StreamHandler:
         self._door.admit(call.headers, kind="stream", serves_learner=True)

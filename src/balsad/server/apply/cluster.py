@@ -14,6 +14,7 @@ from balsad.membership import (
     Attributes,
     Cluster,
     Downgrade,
+    MemberChange,
     MemberRemoved,
     MemberUpdated,
     Version,
@@ -41,7 +42,8 @@ class ClusterApplier:
         self.tree = tree
         self._clock = clock
         self.on_v2_outcome: Callable[[int, Outcome], None] | None = None
-        self.on_removed: Callable[[], None] | None = None
+        self.on_removed: Callable[[], None] | None = None  # this very member was removed
+        self.on_change: Callable[[MemberChange], None] | None = None
         self.on_version: Callable[[Version], None] | None = None
 
     def apply_request(self, field: str, request: Any, is_new: bool) -> Result | None:
@@ -78,6 +80,8 @@ class ClusterApplier:
             return refusal, apply_to_raft(change)
         conf_state = apply_to_raft(change)
         outcome = self.cluster.apply(change, apply_v3=is_new)
+        if self.on_change is not None:
+            self.on_change(outcome)
         if isinstance(outcome, MemberRemoved):
             if outcome.member_id == self.cluster.local_id and self.on_removed is not None:
                 self.on_removed()

@@ -1,0 +1,119 @@
+"""Raft snapshots between members: made for a follower that is too far behind, installed when one arrives.
+
+    leader    MsgSnap wanted --> backend committed --> (message, db pinned) --> links
+    follower  db received as a file --> MsgSnap stepped --> .snap and WAL record safe --> backend, leases, store,
+              alarms, members swapped in one turn of the loop
+
+Source: etcd server/etcdserver/snapshot_merge.go, server.go (applySnapshot).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from balsad.raft import Message, Snapshot
+from balsad.storage import StorageError, schema
+from balsad.v2store import recover as recover_tree
+from balsad.v2store import save as save_tree
+
+if TYPE_CHECKING:
+    from balsad.env import Disk
+    from balsad.lease import Lessor
+    from balsad.membership import Cluster
+    from balsad.mvcc import Store
+    from balsad.server.alarms import Alarms
+    from balsad.server.apply.dispatch import Applier
+    from balsad.server.backend_commits import BackendCommits
+    from balsad.server.compactions import Compactions
+    from balsad.server.peer_links import PeerLinks
+    from balsad.storage import Backend, Snapshotter
+    from balsad.v2store import Store as V2Store
+
+log = logging.getLogger(__name__)
+
+
+class SnapshotExchange:
+    def __init__(
+        self,
+        *,
+        applier: Applier,
+        backend: Backend,
+        store: Store,
+        lessor: Lessor,
+        alarms: Alarms,
+        cluster: Cluster,
+        tree: V2Store,
+        snapshotter: Snapshotter,
+        commits: BackendCommits,
+        compactions: Compactions,
+        disk: Disk,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._applier = applier
+        self._backend = backend
+        self._store = store
+        self._lessor = lessor
+        self._alarms = alarms
+        self._cluster = cluster
+        self._tree = tree
+        self._snapshotter = snapshotter
+        self._commits = commits
+        self._compactions = compactions
+        self._disk = disk
+        self._failed = failed
+        self.on_installed: Callable[[Snapshot], None] | None = None
+
+    def send(self, message: Message, links: PeerLinks) -> None:
+        """Send the present state in place of the older snapshot that raft put into `message`."""
+
+        def go_on() -> None:
+            applier = self._applier
+            try:
+                # What came in since the commit: few writes, and the db must be as far as the snapshot says.
+                self._backend.commit()
+                db = self._backend.snapshot()
+            except StorageError as error:
+                self._failed(error)
+                return
+            message.snapshot = Snapshot(
+                applier.applied_index, applier.applied_term, applier.conf_state, save_tree(self._tree)
+            )
+            log.info(
+                "sending database snapshot",
+                extra={"snapshot-index": applier.applied_index, "remote-peer-id": f"{message.to:x}", "bytes": db.size},
+            )
+            links.send_snapshot(message, db)
+
+        self._commits.commit_then(go_on)
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Take over the state of a snapshot whose db was received before. Raises: StorageError."""
+        path = self._snapshotter.db_path(snapshot.index)
+        if not self._disk.exists(path):
+            raise StorageError(path, "the database of the received snapshot is missing")
+        log.info("applying snapshot", extra={"incoming-leader-snapshot-index": snapshot.index})
+        self._compactions.stop()
+        self._backend.commit()
+        self._backend.replace(path)
+        schema.create_all_buckets(self._backend)
+        # Leases before keys, which hang on them.
+        self._lessor.recover()
+        self._store.replace_backend(self._backend)
+        self._alarms.recover()
+        recover_tree(self._tree, snapshot.data)
+        self._cluster.recover()
+        applier = self._applier
+        index, term = schema.read_consistent_index(self._backend)
+        applier.consistent_index = max(index, snapshot.index)
+        applier.consistent_term = max(term, snapshot.term)
+        applier.applied_index = snapshot.index
+        applier.applied_term = snapshot.term
+        applier.conf_state = snapshot.conf_state
+        for job in self._store.compactions:
+            self._compactions.start(job)
+        self._snapshotter.release_dbs(snapshot.index)
+        if self.on_installed is not None:
+            self.on_installed(snapshot)
+        log.info("applied snapshot", extra={"incoming-leader-snapshot-index": snapshot.index})
