@@ -127,9 +127,9 @@ class Applier:
         if alarms.corrupt or alarms.nospace:
             refusal: RequestError = CorruptError() if alarms.corrupt else NoSpaceError()
             self._mark(entries[at])
-            pending = entries[at].context
-            waiting.pop(pending.id, None)
-            pending.resolve(refusal)
+            pending = waiting.pop(entries[at].context.id, None)
+            if pending is not None:
+                pending.resolve(refusal)
             return at + 1
         put = self.store.put
         prefixes, tail = self.header.each()
@@ -180,10 +180,10 @@ class Applier:
         if entry.type != EntryType.NORMAL:
             self._apply_conf_change(entry, is_new, waiting)
             return
-        pending: Pending | None = entry.context
-        if pending is not None and pending.request is not None:
-            waiting.pop(pending.id, None)
-            self._apply_request(pending.field, pending.request, is_new, pending)
+        carried: Pending | None = entry.context
+        if carried is not None and carried.request is not None:
+            # Whoever asked may have been told meanwhile that it took too long: nobody is answered twice.
+            self._apply_request(carried.field, carried.request, is_new, waiting.pop(carried.id, None))
             return
         data = entry.data
         if not data:
@@ -192,11 +192,11 @@ class Applier:
                 self.on_empty_entry()
             return
         if is_v2_request(data):
-            self._apply_v2(data, is_new, pending, waiting)
+            self._apply_v2(data, is_new, waiting)
             return
         request = raft_internal_pb2.InternalRaftRequest.FromString(data)
         if request.HasField("v2"):
-            self._apply_v2(request.v2.SerializeToString(), is_new, pending, waiting)
+            self._apply_v2(request.v2.SerializeToString(), is_new, waiting)
             return
         request_id = request.ID or request.header.ID
         pending = waiting.pop(request_id, None)
@@ -354,9 +354,9 @@ class Applier:
     def _log_alarm(what: str, member: rpc_pb2.AlarmMember) -> None:
         log.warning(what, extra={"alarm": rpc_pb2.AlarmType.Name(member.alarm), "from": f"{member.memberID:x}"})
 
-    def _refuse_for_space(self, pending: Pending, waiting: dict[int, Pending]) -> None:
-        waiting.pop(pending.id, None)
-        self.raise_nospace(_Resolve(pending, NoSpaceError()))
+    def _refuse_for_space(self, carried: Pending, waiting: dict[int, Pending]) -> None:
+        pending = waiting.pop(carried.id, None)
+        self.raise_nospace(_nothing if pending is None else _Resolve(pending, NoSpaceError()))
 
     # Everything else.
 
@@ -373,9 +373,9 @@ class Applier:
         if pending is not None:
             pending.resolve(outcome)
 
-    def _apply_v2(self, data: bytes, is_new: bool, pending: Pending | None, waiting: dict[int, Pending]) -> None:
+    def _apply_v2(self, data: bytes, is_new: bool, waiting: dict[int, Pending]) -> None:
         request_id, result = self.cluster.apply_v2(data, is_new)
-        waiting.pop(request_id, None)
+        pending = waiting.pop(request_id, None)
         if pending is not None:
             pending.resolve(result)
 
