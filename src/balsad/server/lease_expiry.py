@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from balsad.errors import RequestError
+from balsad.errors import RequestError, StoppedError
 from balsad.membership import format_id
 from balsad.proto import rpc_pb2
 
@@ -52,14 +52,19 @@ class LeaseExpiry:
             try:
                 self._service.propose("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease_id), self._finisher(lease_id))
             except RequestError as error:
-                self._finish(lease_id, error)
+                # Too much to do already: the lessor names the lease again in a few seconds.
+                self._note(lease_id, error)
                 return
 
     def _finisher(self, lease_id: int) -> Callable[[Result], None]:
         return lambda result: self._finish(lease_id, result)
 
     def _finish(self, lease_id: int, result: Result) -> None:
+        self._note(lease_id, result)
+        if not isinstance(result, StoppedError):
+            self._propose()
+
+    def _note(self, lease_id: int, result: Result) -> None:
         self._pending.discard(lease_id)
-        if isinstance(result, RequestError):
+        if isinstance(result, RequestError) and not isinstance(result, StoppedError):
             log.warning("failed to revoke lease", extra={"lease-id": format_id(lease_id), "error": result.text})
-        self._propose()
