@@ -25,7 +25,7 @@ class Compactions:
         self._pause_s = pause_s
         self._failed = failed
         self._jobs: list[CompactionJob] = []
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[tuple[CompactionJob, Callable[[], None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -41,7 +41,7 @@ class Compactions:
     def when_done(self, done: Callable[[], None]) -> None:
         """Call `done` once all that is scheduled now is gone from the disk."""
         if self._jobs:
-            self._waiting.append(done)
+            self._waiting.append((self._jobs[-1], done))
         else:
             self._commits.commit_then(done)
 
@@ -59,11 +59,12 @@ class Compactions:
             if not finished:
                 self._timer = self._loop.call_later(self._pause_s, self._step)
                 return
-            self._jobs.pop(0)
+            job = self._jobs.pop(0)
             if self._jobs:
                 self._timer = self._loop.call_later(0, self._step)
-            waiting, self._waiting = self._waiting, []
-            for done in waiting:
+            finished_for = [done for waits_for, done in self._waiting if waits_for is job]
+            self._waiting = [pair for pair in self._waiting if pair[0] is not job]
+            for done in finished_for:
                 # A crash must not bring back what the caller was told is gone.
                 self._commits.commit_then(done)
         except Exception as error:
