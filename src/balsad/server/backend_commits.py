@@ -114,8 +114,12 @@ class BackendCommits:
             return
         self._observed(time.perf_counter() - self._began)
         committed, self._committed = self._committed, []
-        for done in committed:
-            done()
+        try:
+            for done in committed:
+                done()
+        except Exception as failure:
+            self._failed(failure)
+            return
         if not self._stopped:
             self._arm()
             self.after_batch()
