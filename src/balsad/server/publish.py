@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from balsad.errors import RequestError
+from balsad.errors import RequestError, StoppedError
 from balsad.membership import (
     VERSION_PATH,
     Attributes,
@@ -53,6 +53,8 @@ class Publisher:
         data = v2_put(request_id, path, encode_attributes(self._attributes))
 
         def done(result: Result) -> None:
+            if isinstance(result, StoppedError):
+                return
             if isinstance(result, RequestError):
                 log.warning("failed to publish local member to cluster through raft", extra={"error": result.text})
                 self._loop.call_later(0.1, self.start)
@@ -101,6 +103,8 @@ class VersionMonitor:
 
         def done(result: Result) -> None:
             self._proposed = None
+            if isinstance(result, StoppedError):
+                return
             if isinstance(result, RequestError):
                 log.warning("failed to update cluster version", extra={"error": result.text})
             else:
