@@ -83,8 +83,7 @@ class _WatchCall:
                 self._answer_progress()
 
     def on_half_close(self) -> None:
-        self._close()
-        self._call.finish()
+        """Nothing more is asked; what was asked for is still told, until the client goes."""
 
     def on_cancel(self) -> None:
         self._close()
