@@ -275,7 +275,10 @@ class Driver:
         self._in_save = True
         self.wal.save(hard_state, entries, True, self._on_saved)
         self._in_save = False
-        return self._saving is None
+        return not self._is_saving()
+
+    def _is_saving(self) -> bool:
+        return self._saving is not None
 
     def _on_saved(self) -> None:
         ready = self._saving
