@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import zlib
 from typing import Final
 
@@ -17,6 +18,8 @@ CONTENT_TYPE: Final = b"application/grpc"
 # :status 200, content-type application/grpc (entry 31 of the static table, not indexed).
 RESPONSE_BLOCK: Final = b"\x88\x0f\x10" + bytes((len(CONTENT_TYPE),)) + CONTENT_TYPE
 OK_BLOCK: Final = literal(b"grpc-status", b"0") + literal(b"grpc-message", b"")
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # what stands for a byte that is no UTF-8
 
 _UNIT_S: Final[dict[int, float]] = {
     ord("H"): 3600.0,
@@ -51,7 +54,7 @@ def response_block(subtype: bytes, is_gzip: bool) -> bytes:
 
 def percent_encode(text: str) -> bytes:
     """`text` as it travels in grpc-message."""
-    raw = text.encode("utf-8", "replace")
+    raw = _SURROGATE.sub("\ufffd", text).encode()
     if raw.isalnum():
         return raw
     return b"".join([bytes((byte,)) if 32 <= byte < 127 and byte != 37 else b"%%%02X" % byte for byte in raw])

@@ -35,6 +35,7 @@ READING_BODY: Final = 1
 ANSWERING: Final = 2
 CLOSED: Final = 3
 
+OUT_PIECES_MAX: Final = 64
 WRITABLE_MARK: Final = 64 * 1024
 REQUEST_LINE_MAX: Final = 4096  # what is looked at to tell HTTP/1 from something else
 
@@ -201,6 +202,9 @@ class Http1Connection:
         self.in_batch = True
         try:
             while self.buffered and not self.paused and self.state in (READING_HEAD, READING_BODY):
+                if len(self.out) >= OUT_PIECES_MAX:
+                    self.flush()
+                    continue
                 if self.state == READING_HEAD:
                     if not self._read_head():
                         break

@@ -76,7 +76,7 @@ class Http2Base:
         self.block_flags = 0
         self.block_timeout_s = -1.0
         self.nuisance_left = float(server.limits.nuisance_burst)
-        self.nuisance_at = 0.0
+        self.nuisance_at = self.clock()
         self.reset_ping_strikes = False
         self.ping_strikes = 0
         self.last_ping_at = -IDLE_PING_INTERVAL_S
@@ -147,13 +147,13 @@ class Http2Base:
         self.ping_outstanding = False
         idle = now - self.last_read_at
         if idle < limits.keepalive_time_s:
-            self.timer_tick = self.server.arm(self, limits.keepalive_time_s - idle)
+            self._arm(limits.keepalive_time_s - idle)
             return
         self.ping_outstanding = True
         self.ping_sent_at = now
         self.out.append(frames.ping(KEEPALIVE_PING))
         self.mark()
-        self.timer_tick = self.server.arm(self, limits.keepalive_timeout_s)
+        self._arm(limits.keepalive_timeout_s)
 
     # What streams and the server call.
 
@@ -228,10 +228,14 @@ class Http2Base:
             return
         self.state = CLOSED
         self.fast_lane = False
+        self._arm(CLOSE_TIMEOUT_S)
+        self.sink.close()
+
+    def _arm(self, delay_s: float) -> None:
+        """Set this connection's one timer."""
         if self.timer_tick:
             self.server.disarm(self, self.timer_tick)
-        self.timer_tick = self.server.arm(self, CLOSE_TIMEOUT_S)
-        self.sink.close()
+        self.timer_tick = self.server.arm(self, delay_s)
 
     def _close_with(self, code: int, text: str) -> None:
         if self.state == CLOSED:

@@ -243,7 +243,7 @@ class Http2Connection(Http2Control):
             self.state = AWAITING_SETTINGS
             self.decoder = Decoder(max_header_list_size=self.limits.header_list_bytes_max)
             self.out.append(self._settings())
-            self.timer_tick = self.server.arm(self, self.limits.preface_timeout_s)
+            self._arm(self.limits.preface_timeout_s)
             pos = len(PREFACE)
         if len(data) - pos < 9:
             self.buffered = data[pos:]
@@ -252,6 +252,7 @@ class Http2Connection(Http2Control):
         if word & 0xFF != SETTINGS or flags & FLAG_ACK:
             raise Http2Error(frames.PROTOCOL_ERROR, "the first frame is not SETTINGS")
         self.state = OPEN
+        self._arm(self.limits.keepalive_time_s)
         return pos
 
     def _on_frame(self, kind: int, flags: int, stream_id: int, data: bytes, start: int, stop: int) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from balsad.go_quote import quote_go
 from balsad.transport.grpc_words import (
     CONTENT_TYPE,
     RESERVED,
@@ -171,7 +172,9 @@ class Router:
                     metadata.setdefault(name, decoded)
             else:
                 metadata.setdefault(name, value)
-        headers = Headers(path.decode("utf-8", "replace"), authority.decode("utf-8", "replace"), metadata, fields)
+        headers = Headers(
+            path.decode("utf-8", "surrogateescape"), authority.decode("utf-8", "replace"), metadata, fields
+        )
         if not are_valid(fields):
             headers.is_reset = True
         elif serves_http and not content_type.startswith(CONTENT_TYPE):
@@ -183,7 +186,7 @@ class Router:
             self._refuse(headers, serves_http, "invalid gRPC request method")
         elif timeout and parse_timeout(timeout) is None:
             text = "rpc error: code = Internal desc = malformed time-out: transport: timeout is not understood: "
-            self._refuse(headers, serves_http, text + go_quote(timeout.decode("utf-8", "replace")))
+            self._refuse(headers, serves_http, text + quote_go(timeout.decode("utf-8", "surrogateescape")))
         else:
             headers.response_block = response_block(subtype, encoding == b"gzip")
             self._resolve(headers, encoding)
@@ -205,7 +208,7 @@ class Router:
             service, slash, name = (path[1:] if path[:1] == "/" else path).rpartition("/")
             if not slash:
                 headers.refusal_code = CODE_RESOURCE_EXHAUSTED
-                headers.refusal_text = f"malformed method name: {go_quote(path)}"
+                headers.refusal_text = f"malformed method name: {quote_go(path)}"
             elif service in self.services:
                 headers.refusal_code = CODE_UNIMPLEMENTED
                 headers.refusal_text = f"unknown method {name} for service {service}"
@@ -214,7 +217,7 @@ class Router:
                 headers.refusal_text = f"unknown service {service}"
         elif encoding not in (b"", b"identity", b"gzip"):
             headers.refusal_code = CODE_UNIMPLEMENTED
-            name = go_quote(encoding.decode("utf-8", "replace"))
+            name = quote_go(encoding.decode("utf-8", "surrogateescape"))
             headers.refusal_text = f"grpc: Decompressor is not installed for grpc-encoding {name}"
         else:
             headers.method = method
@@ -242,26 +245,3 @@ def are_valid(fields: list[Field]) -> bool:
         else:
             regular = True
     return True
-
-
-def go_quote(text: str) -> str:
-    """`text` as Go's %q writes it."""
-    out = ['"']
-    for char in text:
-        if char in '"\\':
-            out.append("\\" + char)
-        elif char.isprintable():
-            out.append(char)
-        elif char in _GO_ESCAPES:
-            out.append(_GO_ESCAPES[char])
-        elif ord(char) < 0x80:
-            out.append(f"\\x{ord(char):02x}")
-        elif ord(char) < 0x10000:
-            out.append(f"\\u{ord(char):04x}")
-        else:
-            out.append(f"\\U{ord(char):08x}")
-    out.append('"')
-    return "".join(out)
-
-
-_GO_ESCAPES: Final = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
