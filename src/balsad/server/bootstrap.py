@@ -8,12 +8,15 @@ Source: etcd server/etcdserver/server.go (NewServer), raft.go (startNode, restar
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from balsad.config import StartError
 from balsad.config.versions import ETCD_VERSION
-from balsad.membership import Cluster, Member, Version, encode_member, format_id
+from balsad.membership import Cluster, IncompatibleVersionError, Member, Version, encode_member, format_id
 from balsad.raft import (
     ConfChange,
     ConfChangeType,
@@ -24,7 +27,7 @@ from balsad.raft import (
     Snapshot,
     codec,
 )
-from balsad.storage import Backend, DataDir, Snapshotter, StorageError, schema
+from balsad.storage import Backend, DataDir, Snapshotter, StorageError, schema, snap_name
 from balsad.storage.wal import (
     Wal,
     WalOptions,
@@ -39,7 +42,7 @@ from balsad.v2store import recover as recover_tree
 
 if TYPE_CHECKING:
     from balsad.config import ServerConfig
-    from balsad.env import Env
+    from balsad.env import Disk, Env
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +127,9 @@ def boot(config: ServerConfig, env: Env, wal_options: WalOptions, existing: Exis
     if has_wal and not had_db and not _may_lack_db(env, data_dir):
         raise StartError(f"database file ({data_dir.db}) of the backend is missing")
     backend = Backend.open(disk, data_dir.db, batch_limit=config.backend_batch_limit)
-    schema.create_all_buckets(backend)
-    snapshotter.clean_up()
     try:
+        schema.create_all_buckets(backend)
+        snapshotter.clean_up()
         if cluster is not None:
             return _begin(config, env, data_dir, snapshotter, backend, cluster, wal_options, existing is not None)
         return _resume(config, env, data_dir, snapshotter, backend, wal_options)
@@ -194,21 +197,10 @@ def _begin(
     tree = V2Store()
     metadata = encode_metadata(cluster.local_id, cluster.cluster_id)
     wal = Wal.create(env.disk, data_dir.wal, metadata, wal_options)
-    # Raft's bootstrap: each member is added by a committed entry of term 1.
-    entries = [
-        Entry(
-            EntryType.CONF_CHANGE,
-            1,
-            at + 1,
-            codec.encode_conf_change(ConfChange(ConfChangeType.ADD_NODE, member.id, encode_member(member))),
-        )
-        for at, member in enumerate([] if joins else cluster.members())
-    ]
     log_storage = MemoryLog()
     hard_state = HardState()
-    if entries:
-        hard_state = HardState(1, 0, len(entries))
-        wal.save(hard_state, entries)
+    if not joins:
+        hard_state, entries = _write_first_entries(wal, cluster)
         log_storage.set_hard_state(hard_state)
         log_storage.append(entries)
     log.info(
@@ -236,6 +228,22 @@ def _begin(
     )
 
 
+def _write_first_entries(wal: Wal, cluster: Cluster) -> tuple[HardState, list[Entry]]:
+    """Raft's bootstrap: each member is added by a committed entry of term 1."""
+    entries = [
+        Entry(
+            EntryType.CONF_CHANGE,
+            1,
+            at + 1,
+            codec.encode_conf_change(ConfChange(ConfChangeType.ADD_NODE, member.id, encode_member(member))),
+        )
+        for at, member in enumerate(cluster.members())
+    ]
+    hard_state = HardState(1, 0, len(entries))
+    wal.save(hard_state, entries)
+    return hard_state, entries
+
+
 def _resume(
     config: ServerConfig,
     env: Env,
@@ -252,15 +260,23 @@ def _resume(
     if snapshot is None:
         log.info("No snapshot found. Recovering WAL from scratch!")
     else:
-        recover_tree(tree, snapshot.data)
+        with _blame(os.path.join(data_dir.snap, snap_name(snapshot.term, snapshot.index))):
+            recover_tree(tree, snapshot.data)
         start = WalSnapshot(snapshot.index, snapshot.term)
-        _check_backend_covers(backend, data_dir, snapshot)
+        _bring_backend_to(backend, disk, snapshotter.db_path(snapshot.index), snapshot)
         log.info("recovered v2 store from snapshot", extra={"snapshot-index": snapshot.index})
     wal, replay = Wal.open_and_read(disk, data_dir.wal, start, wal_options)
     try:
-        member_id, cluster_id = decode_metadata(replay.metadata)
+        with _blame(data_dir.wal):
+            member_id, cluster_id = decode_metadata(replay.metadata)
         hard_state = replay.hard_state
         entries = replay.entries
+        if snapshot is None and hard_state.is_empty() and config.is_new_cluster:
+            founded = _found(config)
+            if (founded.local_id, founded.cluster_id) == (member_id, cluster_id):
+                # A crash came between the making of the log and its first entries.
+                hard_state, entries = _write_first_entries(wal, founded)
+        _agree(backend, wal, hard_state, entries[-1].index if entries else start.index)
         if config.force_new_cluster:
             entries = _stand_alone(wal, member_id, snapshot, entries, hard_state)
         if snapshot is not None:
@@ -271,7 +287,11 @@ def _resume(
         cluster = Cluster(server_version=_server_version(config), cluster_id=cluster_id, local_id=member_id)
         cluster.use_tree(tree)
         cluster.use_buckets(backend)
-        cluster.recover()
+        with _blame(data_dir.db):
+            cluster.recover()
+    except IncompatibleVersionError as refusal:
+        wal.close()
+        raise StartError(str(refusal)) from None
     except BaseException:
         wal.close()
         raise
@@ -302,13 +322,53 @@ def _may_lack_db(env: Env, data_dir: DataDir) -> bool:
     return not valid_snapshot_entries(env.disk, data_dir.wal)[1:]
 
 
-def _check_backend_covers(backend: Backend, data_dir: DataDir, snapshot: Snapshot) -> None:
-    index, _ = schema.read_consistent_index(backend)
+@contextlib.contextmanager
+def _blame(path: str) -> Iterator[None]:
+    """What cannot be read inside came from the file at `path`."""
+    try:
+        yield
+    except ValueError as error:
+        raise StorageError(path, str(error)) from error
+
+
+def _consistent_index(backend: Backend) -> int:
+    with _blame(backend.path):
+        return schema.read_consistent_index(backend)[0]
+
+
+def _bring_backend_to(backend: Backend, disk: Disk, received_db: str, snapshot: Snapshot) -> None:
+    """See that the db holds what `snapshot` stands for.
+
+    A crash may have come between a received snapshot's record in the log and the taking over of its db.
+    Source: etcd recoverSnapshotBackend.
+    """
+    index = _consistent_index(backend)
+    if index >= snapshot.index:
+        return
+    if disk.exists(received_db):
+        backend.replace(received_db)
+        schema.create_all_buckets(backend)
+        index = _consistent_index(backend)
     if index < snapshot.index:
         raise StorageError(
-            data_dir.db,
+            backend.path,
             f"database file index {index} does not match with snapshot (index {snapshot.index})",
         )
+
+
+def _agree(backend: Backend, wal: Wal, hard_state: HardState, last_index: int) -> None:
+    """Bring what the log calls committed up to what the db holds; refuse a log that does not reach so far.
+
+    The commit index in the log is a hint that a power cut may take back; the entries are not. Entries that
+    took the numbers of lost ones would be held for applied already, and never be seen again.
+    """
+    index = _consistent_index(backend)
+    if max(index, hard_state.commit) > last_index:
+        what = f"{backend.path} holds" if index > last_index else "it says that it committed"
+        raise StorageError(
+            wal.path, f"the log ends with entry {last_index}, but {what} entry {max(index, hard_state.commit)}"
+        )
+    hard_state.commit = max(index, hard_state.commit)
 
 
 def _stand_alone(

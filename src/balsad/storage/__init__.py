@@ -6,7 +6,7 @@ from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError
 from balsad.storage.bolt.snapshot import BackendSnapshot
 from balsad.storage.datadir import DataDir, DataDirKind
 from balsad.storage.errors import StorageError
-from balsad.storage.snap import SnapError, Snapshotter
+from balsad.storage.snap import SnapError, Snapshotter, snap_name
 from balsad.storage.wal import Wal, WalOptions, WalSnapshot
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "WalOptions",
     "WalSnapshot",
     "schema",
+    "snap_name",
 ]
