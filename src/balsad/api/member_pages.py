@@ -37,7 +37,7 @@ class MemberPages:
 
     @property
     def is_auth_enabled(self) -> bool:
-        return False
+        return self._service.auth.enabled
 
     def read(self, *, serializable: bool, done: Callable[[str], None]) -> None:
         """Ask the store for a key that need not be there; what counts is that it answers."""

@@ -1,11 +1,19 @@
 """Users, roles, permissions, tokens: who asks, and may they."""
 
 from balsad.auth.identity import ANONYMOUS, Identity
-from balsad.auth.jwt_tokens import JwtTokens
-from balsad.auth.passwords import COST_DEFAULT, COST_MAX, COST_MIN, encode_hash, hash_password, matches, new_salt
-from balsad.auth.simple_tokens import SimpleTokens
+from balsad.auth.passwords import (
+    COST_DEFAULT,
+    COST_MAX,
+    COST_MIN,
+    SALT_BYTES,
+    encode_hash,
+    hash_password,
+    matches,
+    new_salt,
+)
+from balsad.auth.providers import make_tokens
 from balsad.auth.store import ROOT, AuthBackend, AuthStore
-from balsad.auth.tokens import NoTokens, TokenOptionsError, Tokens, parse_token_options
+from balsad.auth.tokens import TokenOptionsError, Tokens
 
 __all__ = [
     "ANONYMOUS",
@@ -13,17 +21,15 @@ __all__ = [
     "COST_MAX",
     "COST_MIN",
     "ROOT",
+    "SALT_BYTES",
     "AuthBackend",
     "AuthStore",
     "Identity",
-    "JwtTokens",
-    "NoTokens",
-    "SimpleTokens",
     "TokenOptionsError",
     "Tokens",
     "encode_hash",
     "hash_password",
+    "make_tokens",
     "matches",
     "new_salt",
-    "parse_token_options",
 ]

@@ -88,7 +88,7 @@ class AuthStore:
         self._grants: dict[str, Grants | None] = {}
 
     def recover(self) -> None:
-        """Read the state of the backend, which may be another one than before. Raises: StorageError."""
+        """Read what the backend holds, which may have become another's. Raises: StorageError."""
         backend = self._backend
         for bucket in (schema.AUTH, schema.AUTH_USERS, schema.AUTH_ROLES):
             backend.create_bucket(bucket)
@@ -100,11 +100,6 @@ class AuthStore:
         if self.revision == 0:
             self._bump()
         self._switch(backend.get(schema.AUTH, schema.AUTH_ENABLED) == b"\x01")
-
-    def replace_backend(self, backend: AuthBackend) -> None:
-        """Go on with the backend of a snapshot from elsewhere. Raises: StorageError."""
-        self._backend = backend
-        self.recover()
 
     # On and off.
 

@@ -53,5 +53,6 @@ def copy_counts(metrics: Metrics, service: Service, lease_expiry: LeaseExpiry, r
     metrics.events.value = watchers.event_count
     metrics.current_revision.value = store.current_revision
     metrics.compact_revision.value = store.compact_revision
+    metrics.auth_revision.value = service.auth.revision
     metrics.lease_granted.value = applier.counts.leases_granted
     metrics.lease_revoked.value = applier.counts.leases_revoked

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from balsad.auth import COST_DEFAULT, COST_MAX, COST_MIN, AuthStore, TokenOptionsError, make_tokens
+from balsad.config import StartError
 from balsad.config.versions import ETCD_VERSION
 from balsad.errors import RequestError
 from balsad.lease import Lessor
@@ -19,8 +22,10 @@ from balsad.observe.metrics import Metrics
 from balsad.proto import rpc_pb2
 from balsad.raft import Config as RaftConfig
 from balsad.raft import ConfState, RawNode, Snapshot
+from balsad.server.access import Access
 from balsad.server.alarms import Alarms
 from balsad.server.answers import HeaderBytes
+from balsad.server.apply.auth import AuthApplier
 from balsad.server.apply.cluster import ClusterApplier
 from balsad.server.apply.dispatch import Applier
 from balsad.server.auto_compaction import AutoCompaction
@@ -110,6 +115,7 @@ class Member:
         self.store.restore()
         log.info("kvstore restored", extra={"current-rev": self.store.current_revision})
         self.alarms = Alarms(backend)
+        self.auth = self._open_auth(booted)
         index, term = schema.read_consistent_index(backend)
         self.applier = Applier(
             backend=backend,
@@ -118,6 +124,7 @@ class Member:
             alarms=self.alarms,
             quota=Quota(backend, config.quota_backend_bytes),
             cluster=ClusterApplier(booted.cluster, booted.tree, env.clock),
+            auth=AuthApplier(self.auth, self.lessor, env.clock),
             header=self.header,
             clock=env.clock.monotonic,
             consistent_index=index,
@@ -184,6 +191,12 @@ class Member:
             last_index=booted.snapshot_index,
             failed=self._failed,
         )
+        self.access = Access(
+            self.auth,
+            clock=env.clock,
+            client_cert_auth=config.client_tls.client_cert_auth,
+            applied_index=lambda: self.applier.applied_index,
+        )
         self.service = Service(
             config=config,
             env=env,
@@ -199,6 +212,8 @@ class Member:
             request_ids=ids,
             compactions=self.compactions,
             commits=self.commits,
+            auth=self.auth,
+            access=self.access,
             member_id=member_id,
             cluster_id=cluster_id,
         )
@@ -212,6 +227,29 @@ class Member:
         self.flush_answers: Callable[[], None] | None = None
         for job in self.store.compactions:
             self.compactions.start(job)
+
+    def _open_auth(self, booted: Booted) -> AuthStore:
+        """Users and roles, and the tokens that `--auth-token` wants. Raises: StartError, StorageError."""
+        config = self.config
+        cost = config.bcrypt_cost
+        if not COST_MIN <= cost <= COST_MAX:
+            log.warning(
+                "use default bcrypt cost instead of the invalid given cost",
+                extra={"min-cost": COST_MIN, "max-cost": COST_MAX, "default-cost": COST_DEFAULT, "given-cost": cost},
+            )
+            cost = COST_DEFAULT
+        try:
+            tokens = make_tokens(
+                config.auth_token,
+                simple_ttl_s=config.auth_token_ttl_s,
+                read_file=lambda path: Path(path).read_bytes(),
+            )
+        except TokenOptionsError as error:
+            log.warning("failed to create token provider", extra={"error": str(error)})
+            raise StartError(str(error)) from None
+        auth = AuthStore(booted.backend, tokens, bcrypt_cost=cost)
+        auth.recover()
+        return auth
 
     def _link(self, make_links: Callable[[Member], PeerLinks] | None) -> None:
         """Tie this member to the others it knows of, and to those it will hear of."""
@@ -292,6 +330,7 @@ class Member:
             schema.write_conf_state(self.booted.backend, applier.conf_state)
 
     def _after_batch(self) -> None:
+        self.access.after_batch()
         self.commits.after_batch()
         self.snapshots.after_batch()
         self._keep_watchers_fed()
@@ -415,6 +454,7 @@ class Member:
         self.driver.stop()
         self.read_index.stop()
         self.compactions.stop()
+        self.service.passwords.stop()
         for timer in self._timers.values():
             timer.cancel()
         await self.commits.stop()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from balsad.errors import RequestError
 
 if TYPE_CHECKING:
+    from balsad.auth import Identity
     from balsad.transport import Call
 
 Result = bytes | RequestError
@@ -23,10 +24,10 @@ class Pending:
 
     A put of nothing but key and value keeps the request's own bytes: `raw`, with
     the value's length at `value_at` (0 when there is no value). Any other request
-    keeps the decoded message in `request`.
+    keeps the decoded message in `request`, and who asked in `identity`.
     """
 
-    __slots__ = ("born", "call", "done", "field", "id", "key", "raw", "request", "value_at")
+    __slots__ = ("born", "call", "done", "field", "id", "identity", "key", "raw", "request", "value_at")
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Pending:
         key: bytes = b"",
         raw: bytes = b"",
         value_at: int = 0,
+        identity: Identity | None = None,
     ) -> None:
         self.id = id
         self.call = call
@@ -47,6 +49,7 @@ class Pending:
         self.key = key
         self.raw = raw
         self.value_at = value_at
+        self.identity = identity
         self.born = 0.0
 
     def resolve(self, result: Result) -> None:

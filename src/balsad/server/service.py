@@ -19,21 +19,24 @@ from balsad.errors import (
     RequestError,
     UnknownError,
 )
-from balsad.proto import rpc_pb2
+from balsad.proto import raft_internal_pb2, rpc_pb2
 from balsad.server.alarms import NOSPACE
 from balsad.server.apply.dispatch import PLAIN_PUT
 from balsad.server.member_changes import MemberChanges
+from balsad.server.passwords import PasswordRequests
 from balsad.server.propose import Pending, Result
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
 from balsad.storage import StorageError
 from balsad.wire import uvarint
 
 if TYPE_CHECKING:
+    from balsad.auth import AuthStore, Identity
     from balsad.config import ServerConfig
     from balsad.env import Env
     from balsad.lease import Lessor
     from balsad.membership import Cluster, Member
     from balsad.mvcc import Store
+    from balsad.server.access import Access
     from balsad.server.alarms import Alarms
     from balsad.server.answers import HeaderBytes
     from balsad.server.apply.dispatch import Applier
@@ -47,16 +50,10 @@ if TYPE_CHECKING:
 
 # Field numbers of InternalRaftRequest.
 FIELDS: Final[dict[str, int]] = {
-    "put": 4,
-    "delete_range": 5,
-    "txn": 6,
-    "compaction": 7,
-    "lease_grant": 8,
-    "lease_revoke": 9,
-    "alarm": 10,
-    "lease_checkpoint": 11,
+    field.name: field.number for field in raft_internal_pb2.InternalRaftRequest.DESCRIPTOR.fields
 }
 _TAGS: Final[dict[str, bytes]] = {name: uvarint(number << 3 | 2) for name, number in FIELDS.items()}
+_HEADER: Final = 100
 log = logging.getLogger(__name__)
 
 _POSITIVE: Final = (1 << 63) - 1
@@ -82,6 +79,8 @@ class Service:
         request_ids: RequestIds,
         compactions: Compactions,
         commits: BackendCommits,
+        auth: AuthStore,
+        access: Access,
         member_id: int,
         cluster_id: int,
     ) -> None:
@@ -97,7 +96,10 @@ class Service:
         self.header = header
         self.member_id = member_id
         self.cluster_id = cluster_id
+        self.auth = auth
+        self.access = access
         self.reads_are_local = False
+        self.reads_are_free = False  # and nobody is asked who they are
         self.feed_watchers: Callable[[], None] = _nothing  # some watcher may be behind
         self._quota = applier.quota
         self.reads = read_index
@@ -106,6 +108,8 @@ class Service:
         self._commits = commits
         self._monotonic = env.clock.monotonic
         self.member_changes = MemberChanges(self)
+        self.passwords = PasswordRequests(self)
+        auth.on_switch = self._note_local_reads
         # Followers ask the leader; set where there are others to ask.
         self.ask_leader_to_promote: Callable[[int, Callable[[RequestError | None], None]], None] | None = None
         applier.raise_nospace = self._raise_nospace
@@ -158,11 +162,17 @@ class Service:
             else:
                 call.respond(result)
 
-        self._submit("compaction", raw, request, None, answer)
+        self._submit("compaction", raw, request, call, answer)
+
+    def auth_request(self, field: str, raw: bytes, request: Any, call: Call) -> None:
+        """A request about users, roles or authentication itself."""
+        self._submit(field, raw, request, call)
 
     def propose(self, field: str, request: Any, done: Callable[[Result], None]) -> None:
         """A request the member makes itself. Raises: RequestError."""
-        self._submit(field, request.SerializeToString(), request, None, done)
+        # Only to revoke a lease does it need permission for what hangs on it.
+        who = self.access.root if field == "lease_revoke" else None
+        self._propose(field, request.SerializeToString(), request, None, done, who)
 
     def propose_raw(self, data: bytes, request_id: int, done: Callable[[Result], None]) -> None:
         """An entry in a form of its own (a v2 Request) under an id from `next_id`."""
@@ -172,12 +182,36 @@ class Service:
         return self._ids.next()
 
     def _submit(
-        self, field: str, raw: bytes, request: Any, call: Call | None, done: Callable[[Result], None] | None = None
+        self, field: str, raw: bytes, request: Any, call: Call, done: Callable[[Result], None] | None = None
+    ) -> None:
+        """Propose it on behalf of whoever calls; `done` gets the result in place of the call."""
+        if self.auth.enabled:
+            self.access.identify(call, lambda who: self._propose(field, raw, request, call, done, who))
+        else:
+            self._propose(field, raw, request, call, done, None)
+
+    def _propose(
+        self,
+        field: str,
+        raw: bytes,
+        request: Any,
+        call: Call | None,
+        done: Callable[[Result], None] | None,
+        who: Identity | None,
     ) -> None:
         request_id = self._ids.next()
-        digits = uvarint(request_id)
-        data = b"%b%b%b\xa2\x06%c\x08%b" % (_TAGS[field], uvarint(len(raw)), raw, len(digits) + 1, digits)
-        self.driver.propose(data, Pending(request_id, call, done, field, request))
+        header = b"\x08" + uvarint(request_id)
+        if who is not None:
+            if who.username:
+                username = who.username.encode()
+                header += b"\x12%b%b" % (uvarint(len(username)), username)
+            if who.revision:
+                header += b"\x18" + uvarint(who.revision)
+        body = b"%b%b%b" % (_TAGS[field], uvarint(len(raw)), raw)
+        head = b"%b%b%b" % (_TAGS["header"], uvarint(len(header)), header)
+        # In the order of the field numbers, as etcd writes them.
+        data = body + head if FIELDS[field] < _HEADER else head + body
+        self.driver.propose(data, Pending(request_id, call, done, field, request, identity=who))
 
     # Space.
 
@@ -235,6 +269,7 @@ class Service:
             and not self.applier.conf_state.voters_outgoing
             and self.applier.applied_term == driver.hard_state.term
         )
+        self.reads_are_free = self.reads_are_local and not self.auth.enabled
 
     # What is known here.
 

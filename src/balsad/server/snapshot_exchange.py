@@ -102,6 +102,7 @@ class SnapshotExchange:
         self._lessor.recover()
         self._store.replace_backend(self._backend)
         self._alarms.recover()
+        self._applier.auth.store.recover()
         recover_tree(self._tree, snapshot.data)
         self._cluster.recover()
         applier = self._applier

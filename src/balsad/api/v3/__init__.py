@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from balsad.api.v3 import health
+from balsad.api.v3.auth import AuthApi
 from balsad.api.v3.cluster import ClusterApi
 from balsad.api.v3.door import Door
 from balsad.api.v3.kv import KvApi
@@ -36,5 +37,6 @@ def register_services(server: RpcServer, service: Service) -> GrpcServices:
     LeaseApi(service, door).register(server)
     ClusterApi(service, door).register(server)
     MaintenanceApi(service, door).register(server)
+    AuthApi(service, door).register(server)
     health.register(server)
     return GrpcServices(door, kv)

@@ -72,22 +72,26 @@ class ClusterApi:
             response = rpc_pb2.MemberAddResponse(member=to_message(member), members=self._members())
             call.respond(self._service.header.at(0) + response.SerializeToString())
 
-        self._service.member_changes.add(member, done)
+        service = self._service
+        service.access.for_admin(call, lambda: service.member_changes.add(member, done))
 
     def member_remove(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.MemberRemoveRequest, raw)
-        self._service.member_changes.remove(request.ID, self._answerer(call))
+        service = self._service
+        service.access.for_admin(call, lambda: service.member_changes.remove(request.ID, self._answerer(call)))
 
     def member_update(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.MemberUpdateRequest, raw)
-        self._service.member_changes.update(request.ID, tuple(request.peerURLs), self._answerer(call))
+        service, urls = self._service, tuple(request.peerURLs)
+        service.access.for_admin(call, lambda: service.member_changes.update(request.ID, urls, self._answerer(call)))
 
     def member_promote(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.MemberPromoteRequest, raw)
-        self._service.promote_member(request.ID, self._answerer(call))
+        service = self._service
+        service.access.for_admin(call, lambda: service.promote_member(request.ID, self._answerer(call)))
 
     def _answerer(self, call: Call) -> Callable[[RequestError | None], None]:
         def done(error: RequestError | None) -> None:

@@ -16,6 +16,7 @@ from balsad.wire import uvarint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from balsad.auth import Identity
     from balsad.server.service import Service
     from balsad.transport import Call, Headers, RpcServer
 
@@ -28,6 +29,7 @@ class KvApi:
     def __init__(self, service: Service, door: Door) -> None:
         self._service = service
         self._door = door
+        self._auth = service.auth
         self._store = service.store
         self._header_at = service.header.at
         self.ranges = 0
@@ -43,7 +45,7 @@ class KvApi:
 
     def range_now(self, headers: Headers, raw: bytes) -> bytes | None:
         """The answer, when this member needs nobody's word for it."""
-        if not self._service.reads_are_local:
+        if not self._service.reads_are_free:
             return None
         caller: Caller | None = headers.memo
         if caller is None:
@@ -69,15 +71,25 @@ class KvApi:
         self._door.admit(call.headers, serves_learner=request.serializable)
         check_key(request)
         self.ranges += 1
-        self._read(call, request.serializable, lambda: answer_range(self._store, request, self._header_at))
+        self._read(
+            call,
+            request.serializable,
+            lambda who: self._auth.check_range(who, request.key, request.range_end),
+            lambda: answer_range(self._store, request, self._header_at),
+        )
 
-    def _read(self, call: Call, serializable: bool, answer: Callable[[], bytes]) -> None:
+    def _read(
+        self, call: Call, serializable: bool, check: Callable[[Identity], None], answer: Callable[[], bytes]
+    ) -> None:
         def go_on(error: RequestError | None) -> None:
             if error is not None:
                 fail(call, error)
                 return
             try:
-                call.respond(answer())
+                if self._auth.enabled:
+                    self._service.access.read(call, check, answer)
+                else:
+                    call.respond(answer())
             except RequestError as refusal:
                 fail(call, refusal)
 
@@ -91,7 +103,7 @@ class KvApi:
     def put(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         plain = plain_put(raw)
-        if plain is not None:
+        if plain is not None and not self._auth.enabled:
             self._service.put_plain(call, raw, plain[0], plain[1])
             return
         request = decode(rpc_pb2.PutRequest, raw)
@@ -109,7 +121,12 @@ class KvApi:
         request = decode(rpc_pb2.TxnRequest, raw)
         check_txn(request, self._service.config.max_txn_ops)
         if txns.is_readonly(request):
-            self._read(call, txns.is_serializable(request), lambda: txns.read(self._store, request, self._header_at))
+            self._read(
+                call,
+                txns.is_serializable(request),
+                lambda who: self._service.applier.auth.check_txn(who, request),
+                lambda: txns.read(self._store, request, self._header_at),
+            )
         else:
             self._service.txn(call, raw, request)
 

@@ -22,6 +22,7 @@ from balsad.proto import rpc_pb2
 from balsad.wire import bytes_field, uvarint, varint
 
 if TYPE_CHECKING:
+    from balsad.auth import Identity
     from balsad.server.service import Service
     from balsad.transport import Call, RpcServer, StreamHandler
 
@@ -67,7 +68,16 @@ class LeaseApi:
             response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=int(remaining), grantedTTL=lease.ttl_s)
             if request.keys:
                 response.keys.extend(lease.sorted_keys())
-        call.respond(self._header() + response.SerializeToString())
+        message = self._header() + response.SerializeToString()
+        if response.keys and service.auth.enabled:
+            # What a key is called is told only to who may read it.
+            def check(who: Identity) -> None:
+                for key in response.keys:
+                    service.auth.check_range(who, key, b"")
+
+            service.access.read(call, check, lambda: message)
+        else:
+            call.respond(message)
 
     def leases(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)

@@ -74,7 +74,12 @@ class MaintenanceApi:
     def defragment(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         decode(rpc_pb2.DefragmentRequest, raw)
-        self._service.defragment(lambda: call.respond(b""), lambda text: call.fail(Code.UNKNOWN, text))
+        service = self._service
+
+        def go_on() -> None:
+            service.defragment(lambda: call.respond(b""), lambda text: call.fail(Code.UNKNOWN, text))
+
+        service.access.for_maintenance(call, go_on)
 
     def hash(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
@@ -85,11 +90,14 @@ class MaintenanceApi:
             value = service.backend.hash()
             call.respond(self._header() + (b"\x10" + uvarint(value) if value else b""))
 
-        service.commit_then(answer)
+        service.access.for_maintenance(call, lambda: service.commit_then(answer))
 
     def hash_kv(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.HashKVRequest, raw)
+        self._service.access.for_maintenance(call, lambda: self._hash_kv(call, request))
+
+    def _hash_kv(self, call: Call, request: rpc_pb2.HashKVRequest) -> None:
         service = self._service
         if 0 < request.revision <= service.store.compact_revision:
             raise CompactedError
@@ -148,12 +156,12 @@ class _SnapshotCall:
     def on_message(self, raw: bytes) -> None:
         try:
             decode(rpc_pb2.SnapshotRequest, raw)
+            if not self._asked:
+                self._asked = True
+                service = self._service
+                service.access.for_maintenance(self._call, lambda: service.commit_then(self._begin))
         except RequestError as error:
             self._call.fail(error.code, error.text)
-            return
-        if not self._asked:
-            self._asked = True
-            self._service.commit_then(self._begin)
 
     def on_half_close(self) -> None:
         if not self._asked:

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from balsad.api.v3.door import Door, decode
-from balsad.errors import RequestError
+from balsad.errors import RequestError, TooManyRequestsError
 from balsad.proto import rpc_pb2
 from balsad.wire import uvarint, varint
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 QUEUED_BYTES_MAX: Final = 4 << 20
 """A stream with more than this unsent takes no further events: its watchers fall behind, and catch up later."""
 
+HELD_MAX: Final = 1000
+"""How many requests of a stream may wait until this member can tell who asks."""
+
+DENIED: Final = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
 INVALID_WATCH_ID: Final = -1
 PROGRESS_RETRY_S: Final = 0.1
 
@@ -61,10 +65,34 @@ class _WatchCall:
         self._wishes: dict[int, _Wishes] = {}
         self._progress_timer: asyncio.TimerHandle | None = None
         self._progress_retry: asyncio.TimerHandle | None = None
+        self._held: list[bytes] = []
 
     # The client speaks.
 
     def on_message(self, raw: bytes) -> None:
+        access = self._service.access
+        if self._held or access.must_wait(self._call):
+            self._hold(raw)
+        else:
+            self._take(raw)
+
+    def _hold(self, raw: bytes) -> None:
+        self._held.append(raw)
+        try:
+            if len(self._held) == 1:
+                self._service.access.when_known(self._call, self._release)
+            elif len(self._held) > HELD_MAX:
+                raise TooManyRequestsError
+        except RequestError as error:
+            self._call.fail(error.code, error.text)
+            self._close()
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for raw in held:
+            self._take(raw)
+
+    def _take(self, raw: bytes) -> None:
         try:
             request = decode(rpc_pb2.WatchRequest, raw)
         except RequestError as error:
@@ -101,9 +129,13 @@ class _WatchCall:
         filters = request.filters
         reason = ""
         watch_id = INVALID_WATCH_ID
+        key = request.key or b"\0"
+        if not self._service.access.may_watch(self._call, key, request.range_end):
+            self._send_created(revision, watch_id, DENIED)
+            return
         try:
             watch_id = self._stream.watch(
-                request.key or b"\0",
+                key,
                 request.range_end,
                 request.start_revision,
                 request.watch_id,
@@ -112,6 +144,15 @@ class _WatchCall:
             )
         except RequestError as error:
             reason = error.text
+        self._send_created(revision, watch_id, reason)
+        if not reason:
+            self._wishes[watch_id] = _Wishes(request)
+            self._service.feed_watchers()
+            if request.progress_notify and self._progress_timer is None:
+                self._arm_progress()
+
+    def _send_created(self, revision: int, watch_id: int, reason: str) -> None:
+        """`reason` says why it is not created after all."""
         parts = [self._service.header.at(revision)]
         if watch_id:
             parts.append(b"\x10" + varint(watch_id))
@@ -120,11 +161,6 @@ class _WatchCall:
             text = reason.encode()
             parts.append(b"\x20\x01\x32" + uvarint(len(text)) + text)
         self._call.send(b"".join(parts))
-        if not reason:
-            self._wishes[watch_id] = _Wishes(request)
-            self._service.feed_watchers()
-            if request.progress_notify and self._progress_timer is None:
-                self._arm_progress()
 
     def _cancel(self, watch_id: int) -> None:
         if not self._stream.cancel(watch_id):

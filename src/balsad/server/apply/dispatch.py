@@ -13,7 +13,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from balsad.errors import CorruptError, LeaseNotFoundError, NoSpaceError, RequestError, UnknownError
+from balsad.auth import ANONYMOUS, Identity
+from balsad.errors import CorruptError, LeaseNotFoundError, NoSpaceError, RequestError, UnknownError, UserEmptyError
 from balsad.proto import raft_internal_pb2, rpc_pb2
 from balsad.raft import ConfChange, ConfChangeV2, ConfState, Entry, EntryType, codec
 from balsad.server.alarms import CORRUPT, NONE, NOSPACE
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from balsad.lease import Lessor
     from balsad.mvcc import CompactionJob, Store
     from balsad.server.alarms import Alarms
+    from balsad.server.apply.auth import AuthApplier
     from balsad.server.apply.cluster import ClusterApplier
     from balsad.server.propose import Pending, Result
     from balsad.server.quota import Quota
@@ -69,6 +71,7 @@ class Applier:
         alarms: Alarms,
         quota: Quota,
         cluster: ClusterApplier,
+        auth: AuthApplier,
         header: HeaderBytes,
         clock: Callable[[], float],
         consistent_index: int,
@@ -82,6 +85,7 @@ class Applier:
         self.alarms = alarms
         self.quota = quota
         self.cluster = cluster
+        self.auth = auth
         self.header = header
         self.consistent_index = consistent_index
         self.consistent_term = consistent_term
@@ -124,8 +128,13 @@ class Applier:
     def _apply_puts(self, entries: list[Entry], at: int, waiting: dict[int, Pending]) -> int:
         """Apply the run of plain puts from `at` on; gives where it ended. The hot loop of the member."""
         alarms = self.alarms
-        if alarms.corrupt or alarms.nospace:
-            refusal: RequestError = CorruptError() if alarms.corrupt else NoSpaceError()
+        if alarms.corrupt or alarms.nospace or self.auth.store.enabled:
+            refusal: RequestError
+            if alarms.corrupt or alarms.nospace:
+                refusal = CorruptError() if alarms.corrupt else NoSpaceError()
+            else:
+                # Proposed before authentication was enabled: nobody's.
+                refusal = UserEmptyError()
             self._mark(entries[at])
             pending = waiting.pop(entries[at].context.id, None)
             if pending is not None:
@@ -183,7 +192,8 @@ class Applier:
         carried: Pending | None = entry.context
         if carried is not None and carried.request is not None:
             # Whoever asked may have been told meanwhile that it took too long: nobody is answered twice.
-            self._apply_request(carried.field, carried.request, is_new, waiting.pop(carried.id, None))
+            who = carried.identity or ANONYMOUS
+            self._apply_request(carried.field, carried.request, who, is_new, waiting.pop(carried.id, None))
             return
         data = entry.data
         if not data:
@@ -206,13 +216,14 @@ class Applier:
                 continue
             if pending is None and field in _WITHOUT_EFFECT:
                 return
-            self._apply_request(field, message, is_new, pending)
+            who = Identity(request.header.username, request.header.auth_revision)
+            self._apply_request(field, message, who, is_new, pending)
             return
 
-    def _apply_request(self, field: str, request: Any, is_new: bool, pending: Pending | None) -> None:
+    def _apply_request(self, field: str, request: Any, who: Identity, is_new: bool, pending: Pending | None) -> None:
         result: Result | None
         try:
-            result = self._dispatch(field, request, is_new)
+            result = self._dispatch(field, request, who, is_new)
         except RequestError as refusal:
             result = refusal
         if result is None or pending is None:
@@ -224,7 +235,7 @@ class Applier:
             return
         pending.resolve(result)
 
-    def _dispatch(self, field: str, request: Any, is_new: bool) -> Result | None:
+    def _dispatch(self, field: str, request: Any, who: Identity, is_new: bool) -> Result | None:
         cluster_effect = self.cluster.apply_request(field, request, is_new)
         if cluster_effect is not None:
             return cluster_effect
@@ -233,28 +244,33 @@ class Applier:
         if self.alarms.corrupt and field in _REFUSED_WHEN_CORRUPT:
             return CorruptError()
         if field == "put":
-            return self._put(request)
+            return self._put(request, who)
         if field == "txn":
-            return self._txn(request)
+            return self._txn(request, who)
         if field == "delete_range":
-            return self._delete_range(request)
+            return self._delete_range(request, who)
         if field == "compaction":
             return self._compact(request)
         if field == "lease_grant":
             return self._grant(request)
         if field == "lease_revoke":
-            return self._revoke(request)
+            return self._revoke(request, who)
         if field == "lease_checkpoint":
             return self._checkpoint(request)
         if field == "alarm":
             return self._alarm(request)
+        answer = self.auth.apply(field, request, who, index=self.consistent_index)
+        if answer is not None:
+            return self.header.at(self.store.current_revision) + answer
         return UnknownError(f"etcdserver: request {field} is not served by this member")
 
     # Key-value requests.
 
-    def _put(self, request: rpc_pb2.PutRequest) -> Result:
+    def _put(self, request: rpc_pb2.PutRequest, who: Identity) -> Result:
         if self.alarms.nospace:
             return NoSpaceError()
+        if self.auth.store.enabled:
+            self.auth.check_put(who, request)
         fits = self.quota.available(KEY_COST + len(request.key) + len(request.value))
         self.counts.puts += 1
         self.counts.put_bytes += len(request.key) + len(request.value)
@@ -270,16 +286,20 @@ class Applier:
             return NoSpaceError()
         return put_answer(self.header.at(revision), previous)
 
-    def _txn(self, request: rpc_pb2.TxnRequest) -> Result:
+    def _txn(self, request: rpc_pb2.TxnRequest, who: Identity) -> Result:
         cost = txn_cost(request)
         if self.alarms.nospace and cost > 0:
             return NoSpaceError()
+        if self.auth.store.enabled:
+            self.auth.check_txn(who, request)
         fits = self.quota.available(cost)
         self.counts.txns += 1
         answer = txn.apply(self.store, self.lessor, request, self.header.at)
         return answer if fits else NoSpaceError()
 
-    def _delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> Result:
+    def _delete_range(self, request: rpc_pb2.DeleteRangeRequest, who: Identity) -> Result:
+        if self.auth.store.enabled:
+            self.auth.check_delete_range(who, request)
         self.counts.deletes += 1
         write = self.store.write()
         try:
@@ -307,7 +327,9 @@ class Applier:
         response = rpc_pb2.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl_s)
         return self.header.at(self.store.current_revision) + response.SerializeToString()
 
-    def _revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> Result:
+    def _revoke(self, request: rpc_pb2.LeaseRevokeRequest, who: Identity) -> Result:
+        if self.auth.store.enabled:
+            self.auth.check_revoke(who, request)
         keys = self.lessor.revoke(request.ID)
         self.counts.leases_revoked += 1
         if keys:
