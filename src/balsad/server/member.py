@@ -83,12 +83,7 @@ class Member:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopped = False
         self.metrics = Metrics(extensive=config.extensive_metrics)
-        options = WalOptions(
-            sync=NO_SYNC if config.unsafe_no_fsync else AUTO,
-            on_sync=self.metrics.wal_fsync_s.observe,
-            on_write=self.metrics.wal_write_bytes.inc,
-        )
-        self.booted = boot(config, env, options, existing)
+        self.booted = boot(config, env, self.wal_options(), existing)
         try:
             self._join(self.booted)
             self._link(make_links)
@@ -96,6 +91,14 @@ class Member:
             self.booted.wal.close()
             self.booted.backend.close()
             raise
+
+    def wal_options(self) -> WalOptions:
+        """How the log is written. A simulator has a clock and a helper process of its own."""
+        return WalOptions(
+            sync=NO_SYNC if self.config.unsafe_no_fsync else AUTO,
+            on_sync=self.metrics.wal_fsync_s.observe,
+            on_write=self.metrics.wal_write_bytes.inc,
+        )
 
     def _join(self, booted: Booted) -> None:
         config, env = self.config, self.env
