@@ -101,6 +101,7 @@ class Call(Stream):
         else:
             del connection.streams[stream_id]
         if not connection.is_dirty:
+            connection.reset_ping_strikes = True
             connection.mark()
 
     def send(self, message: bytes) -> None:
@@ -132,6 +133,7 @@ class Call(Stream):
             connection.send_window -= size
             self.send_used += size
             connection.out += (pack_message(size << 8, 0, self.stream_id, compressed, length), message)
+        connection.reset_ping_strikes = True
         connection.mark()
 
     def finish(self) -> None:
@@ -301,7 +303,7 @@ class Call(Stream):
         self.drop_chunks()
         block = trailer_block(code, text)
         if not self.headers_sent:
-            block = self.headers.response_block + block
+            block = self.headers.trailers_block + block
         if len(block) + BLOCK_OVERHEAD > self.connection.peer_header_list_max:
             # Source: grpc-go checkForHeaderListSize.
             self.end_with(rst_stream(self.stream_id, INTERNAL_ERROR))

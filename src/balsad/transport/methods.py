@@ -117,6 +117,8 @@ class Headers:
         self.unary: Method | None = None
         """The method, if a call needs nothing but its message and the usual answer."""
         self.response_block = RESPONSE_BLOCK
+        # What opens an answer that is trailers only.
+        self.trailers_block = RESPONSE_BLOCK
         # A refusal that needs no handler; code 0 is none. Of an HTTP request the code is HTTP's.
         self.refusal_code = 0
         self.refusal_text = ""
@@ -189,6 +191,7 @@ class Router:
             self._refuse(headers, serves_http, text + quote_go(timeout.decode("utf-8", "surrogateescape")))
         else:
             headers.response_block = response_block(subtype, encoding == b"gzip")
+            headers.trailers_block = response_block(subtype, False)
             self._resolve(headers, encoding)
         return headers, timeout
 
