@@ -20,6 +20,7 @@ from balsad.api import MemberPages, client_handler, monitoring_handler, register
 from balsad.config import ServerConfig, StartError, Url, start_fields
 from balsad.env.real import real_env
 from balsad.observe import log_loop_exception
+from balsad.raft import RaftPanic
 from balsad.server.counts import copy_counts
 from balsad.server.member import Member
 from balsad.server.systemd import notify
@@ -35,14 +36,18 @@ _TLS_VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersi
 DRAIN_S: Final = 2.0
 
 
+BACKLOG: Final = 1024
+
+
 def _bind(url: Url, config: ServerConfig) -> socket.socket:
-    """A bound socket for `url`. Raises StartError."""
+    """A socket that listens on `url`; who connects waits until the member is ready. Raises StartError."""
     if url.is_unix:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(url.address)
             listener.bind(url.address)
+            listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
             raise StartError(f"listen unix {url.address}: bind: {_reason(error)}") from None
@@ -59,6 +64,8 @@ def _bind(url: Url, config: ServerConfig) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             listener.bind(address)
+            # Another server may have bound the same address, as long as neither listens.
+            listener.listen(BACKLOG)
         except OSError as error:
             listener.close()
             host = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
@@ -92,6 +99,8 @@ async def run(config: ServerConfig, env: Env) -> None:
         broken: asyncio.Future[None] = loop.create_future()
 
         def failed(error: BaseException) -> None:
+            if isinstance(error, OSError):
+                error = StorageError(error.filename or config.data_dir, _reason(error))
             if not broken.done():
                 broken.set_exception(error)
 
@@ -130,6 +139,10 @@ async def run(config: ServerConfig, env: Env) -> None:
             raise
         except BaseException:
             member.abandon()
+            for listener in listeners:
+                listener.close()
+            await server.drain(0)
+            await monitoring.drain(0)
             raise
 
 
@@ -228,7 +241,7 @@ async def _serve(config: ServerConfig) -> int:
         # The parent shall see by which signal it ended.
         signal.signal(caught[0], signal.SIG_DFL)
         os.kill(os.getpid(), caught[0])
-    except (StorageError, AssertionError) as error:
-        log.critical("the member cannot go on", extra={"error": str(error)})
+    except (StorageError, RaftPanic, AssertionError) as error:
+        log.critical("the member cannot go on", extra={"error": error})
         return 1
     return 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from balsad.proto import rpc_pb2
-from balsad.storage import Backend, schema
+from balsad.storage import Backend, StorageError, schema
 
 NONE: Final = 0
 NOSPACE: Final = 1
@@ -26,11 +26,13 @@ class Alarms:
         self.recover()
 
     def recover(self) -> None:
-        """Take the alarms from the backend."""
+        """Take the alarms from the backend. Raises: StorageError."""
         self._raised = {}
-        for key, _ in self._backend.scan(schema.ALARM, b"", None):
-            member = rpc_pb2.AlarmMember.FromString(key)
-            self._raised.setdefault(member.alarm, []).append(member.memberID)
+        try:
+            for member_id, kind in schema.read_alarms(self._backend):
+                self._raised.setdefault(kind, []).append(member_id)
+        except ValueError as error:
+            raise StorageError(self._backend.path, f"bucket alarm: {error}") from error
         self._refresh()
 
     def _refresh(self) -> None:
