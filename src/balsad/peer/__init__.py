@@ -1,0 +1,27 @@
+"""Member to member: etcd's peer protocol, so that members of both kinds make one cluster."""
+
+from balsad.peer.backend import DbSnapshot, HashKv, LeaseTimes, PeerBackend, RaftBackend
+from balsad.peer.counts import PeerCounts, copy_peer_counts
+from balsad.peer.listener import PeerListener
+from balsad.peer.questions import PeerClient, PeerQuestionError, RemoteCluster, Versions
+from balsad.peer.server import peer_server
+from balsad.peer.tls import PeerTls
+from balsad.peer.transport import PeerTransport
+
+__all__ = [
+    "DbSnapshot",
+    "HashKv",
+    "LeaseTimes",
+    "PeerBackend",
+    "PeerClient",
+    "PeerCounts",
+    "PeerListener",
+    "PeerQuestionError",
+    "PeerTls",
+    "PeerTransport",
+    "RaftBackend",
+    "RemoteCluster",
+    "Versions",
+    "copy_peer_counts",
+    "peer_server",
+]

@@ -1,0 +1,107 @@
+"""The peer port: sockets that take other members, and who may come in."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from balsad.config import StartError
+from balsad.observe.logs import get_logger
+from balsad.peer.errands import Errands
+from balsad.peer.http_server import PeerConnection, PeerRequest, Route
+from balsad.peer.tls import Certificate, CertificateRefusedError
+
+if TYPE_CHECKING:
+    from balsad.peer.tls import PeerTls
+
+log = get_logger(__name__)
+
+BACKLOG: Final = 1024
+HANDSHAKE_S_MAX: Final = 60.0
+
+
+class PeerListener:
+    """Serves `routes` on any number of sockets. Made inside a running event loop."""
+
+    def __init__(
+        self,
+        routes: Callable[[PeerRequest], Route],
+        tls: PeerTls | None = None,
+        http2: Callable[[asyncio.Transport, bytes], None] | None = None,
+    ) -> None:
+        """`http2` takes over clients that speak HTTP/2: their transport and what they have sent."""
+        self.loop = asyncio.get_running_loop()
+        self.route = routes
+        self.http2 = http2
+        self.is_closing = False
+        self._tls = tls
+        self._connections: dict[PeerConnection, None] = {}
+        self._sockets: list[asyncio.Server] = []
+        self._errands = Errands()
+
+    async def listen_bound(self, bound: socket.socket, *, secure: bool = False) -> None:
+        """Take clients on a socket that is bound already. Raises: StartError, OSError."""
+        arguments: dict[str, Any] = {"sock": bound, "backlog": BACKLOG}
+        if secure:
+            if self._tls is None:
+                raise StartError("cannot listen on TLS for peers: KeyFile and CertFile are not presented")
+            arguments["ssl"] = self._tls.server_context()
+            arguments["ssl_handshake_timeout"] = HANDSHAKE_S_MAX
+        if bound.family == socket.AF_UNIX:
+            server = await self.loop.create_unix_server(lambda: PeerConnection(self), **arguments)
+        else:
+            server = await self.loop.create_server(lambda: PeerConnection(self), **arguments)
+        self._sockets.append(server)
+
+    @property
+    def addresses(self) -> list[Any]:
+        """What the sockets are bound to, as `getsockname` gives it."""
+        return [sock.getsockname() for server in self._sockets for sock in server.sockets]
+
+    def close(self) -> None:
+        """Take no more clients; those that are being answered get their answer."""
+        self.is_closing = True
+        for server in self._sockets:
+            server.close()
+        for connection in list(self._connections):
+            connection.finish()
+
+    async def wait_closed(self, grace_s: float = 1.0) -> None:
+        """Return when nobody is connected any more, which is made so after `grace_s` seconds."""
+        until = self.loop.time() + grace_s
+        while self._connections and self.loop.time() < until:
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.abort()
+        self._errands.stop()
+        await self._errands.wait()
+
+    # What connections and routes call.
+
+    def welcome(self, connection: PeerConnection) -> bool:
+        if not self.is_closing:
+            self._connections[connection] = None
+        return not self.is_closing
+
+    def farewell(self, connection: PeerConnection) -> None:
+        self._connections.pop(connection, None)
+
+    def check_certificate(self, connection: PeerConnection, certificate: Certificate, host: str) -> None:
+        """Hear the client only once it is clear that its certificate may come from `host`."""
+        tls = self._tls
+        assert tls is not None
+
+        async def check() -> None:
+            try:
+                await tls.check_client(certificate, host)
+            except CertificateRefusedError as error:
+                log.warning("rejected connection", extra={"remote-addr": host, "server-name": "", "error": error})
+                connection.abort()
+            else:
+                connection.resume()
+
+        if certificate:
+            connection.pause()
+            self._errands.start(check(), f"certificate of {host}")
