@@ -64,10 +64,17 @@ def _start(arguments: list[str], loaded: Loaded, problem: str) -> int:
             raise StartError(f"--proxy={config.proxy}: the v2 proxy is not supported")
         configuration.check_start(config)
         return _serve(config)
-    except (StartError, OSError) as reason:
+    except (StartError, OSError) as problem_found:
+        reason = _in_words(problem_found)
         _log.warning("failed to start etcd", extra={"error": reason})
         _log.critical("discovery failed", extra={"error": reason})
         return 1
+
+
+def _in_words(problem: StartError | OSError) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror.lower()}" if problem.filename else problem.strerror.lower()
+    return str(problem)
 
 
 def _serve(config: ServerConfig) -> int:
@@ -92,11 +99,13 @@ def _set_up_logs(settings: LogSettings) -> str:
 
 
 def _look_at_data_dir(path: str) -> None:
-    """Tell what is in the data folder. Raises: StartError, OSError. Source: identifyDataDirOrDie."""
+    """Tell what is in the data folder. Raises: StartError. Source: identifyDataDirOrDie."""
     try:
         names = sorted(os.listdir(path))
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise StartError(f"failed to list data directory {_in_words(error)}") from None
     for name in names:
         if name not in ("member", "proxy"):
             _log.warning("found invalid file under data directory", extra={"filename": name, "data-dir": path})

@@ -27,7 +27,7 @@ from balsad.raft import (
     Snapshot,
     codec,
 )
-from balsad.storage import Backend, DataDir, Snapshotter, StorageError, schema, snap_name
+from balsad.storage import Backend, DataDir, SnapError, Snapshotter, StorageError, schema, snap_name
 from balsad.storage.wal import (
     Wal,
     WalOptions,
@@ -131,6 +131,7 @@ def boot(config: ServerConfig, env: Env, wal_options: WalOptions, existing: Exis
         schema.create_all_buckets(backend)
         snapshotter.clean_up()
         if cluster is not None:
+            _check_unused(backend, data_dir)
             return _begin(config, env, data_dir, snapshotter, backend, cluster, wal_options, existing is not None)
         return _resume(config, env, data_dir, snapshotter, backend, wal_options)
     except BaseException:
@@ -254,7 +255,7 @@ def _resume(
 ) -> Booted:
     disk = env.disk
     tree = V2Store()
-    snapshot = snapshotter.load_newest(valid_snapshot_entries(disk, data_dir.wal))
+    snapshot = snapshotter.load_newest(valid_snapshot_entries(disk, data_dir.wal), _tell_broken_snapshot)
     start = WalSnapshot()
     log_storage = MemoryLog()
     if snapshot is None:
@@ -322,6 +323,11 @@ def _may_lack_db(env: Env, data_dir: DataDir) -> bool:
     return not valid_snapshot_entries(env.disk, data_dir.wal)[1:]
 
 
+def _tell_broken_snapshot(error: SnapError) -> None:
+    log.warning("failed to read a snap file", extra={"path": error.path, "error": error})
+    log.warning("renamed to a broken snap file", extra={"path": error.path, "broken-path": f"{error.path}.broken"})
+
+
 @contextlib.contextmanager
 def _blame(path: str) -> Iterator[None]:
     """What cannot be read inside came from the file at `path`."""
@@ -354,6 +360,13 @@ def _bring_backend_to(backend: Backend, disk: Disk, received_db: str, snapshot: 
             backend.path,
             f"database file index {index} does not match with snapshot (index {snapshot.index})",
         )
+
+
+def _check_unused(backend: Backend, data_dir: DataDir) -> None:
+    """Refuse a new log beside an old db: its first entries would be held for applied already, and never be seen."""
+    index = _consistent_index(backend)
+    if index:
+        raise StorageError(backend.path, f"it holds what a log up to entry {index} said, but {data_dir.wal} has no log")
 
 
 def _agree(backend: Backend, wal: Wal, hard_state: HardState, last_index: int) -> None:

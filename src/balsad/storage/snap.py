@@ -13,7 +13,7 @@ Source: etcd server/etcdserver/api/snap/snapshotter.go, db.go.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from crc32c import crc32c
@@ -92,18 +92,28 @@ class Snapshotter:
         self._write_aside(aside, [encode_snap_file(snapshot)])
         self._publish(aside, os.path.join(self.path, name))
 
-    def load_newest(self, wal_snapshots: list[WalSnapshot] | None = None) -> Snapshot | None:
+    def load_newest(
+        self,
+        wal_snapshots: list[WalSnapshot] | None = None,
+        on_broken: Callable[[SnapError], None] | None = None,
+    ) -> Snapshot | None:
         """The newest readable snapshot that the log has a record of; None when there is none.
 
-        `wal_snapshots` None asks no log. Files that cannot be read are renamed to `.broken`.
+        `wal_snapshots` None asks no log. Files that cannot be read are renamed to `.broken`, and `on_broken` told.
+        Raises: StorageError.
         """
         known = None if wal_snapshots is None else {(known.term, known.index) for known in wal_snapshots}
         for name in reversed(self._names(".snap")):
             path = os.path.join(self.path, name)
             try:
                 snapshot = self.read(path)
-            except SnapError:
-                self._disk.rename(path, f"{path}.broken")
+            except SnapError as error:
+                try:
+                    self._disk.rename(path, f"{path}.broken")
+                except OSError as failure:
+                    raise os_error(path, "rename", failure) from failure
+                if on_broken is not None:
+                    on_broken(error)
                 continue
             if known is None or (snapshot.term, snapshot.index) in known:
                 return snapshot
