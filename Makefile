@@ -1,26 +1,47 @@
-# `make run` serves a member on 127.0.0.1:2379; `make test` runs all that must hold.
+# The two that matter: `make run` serves a member on localhost:2379, `make test` runs all that must hold.
+# Both build a virtualenv in .venv first; nothing else is touched. ARGS goes to the program:
+#   make run ARGS='--name m1 --data-dir /var/lib/etcd'      make test ARGS='tests/unit/raft -x'
+
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: run test lint bench soak proto clean
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench soak proto clean
 
-$(VENV)/.ready: pyproject.toml requirements-dev.txt
+help:
+	@echo 'make run     serve a member: clients on localhost:2379, its data in ./default.etcd'
+	@echo 'make test    all tests, and with them ruff, mypy and import-linter'
+	@echo 'make lint    ruff, mypy and import-linter alone'
+	@echo 'make bench   measure beside the real etcd'
+	@echo 'make soak    the tests again, longer: more histories, more power cuts'
+	@echo 'make proto   generate balsad/proto anew from its .proto files'
+	@echo 'make clean   remove .venv and all that tools left behind'
+	@echo "ARGS='...' is handed on; PYTHON=python3.13 chooses the interpreter (3.11 or newer)"
+
+# What serving needs, in the versions that are tested.
+$(VENV)/.installed: pyproject.toml requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit("balsad needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
-	touch $@
+	$(PIP) -c requirements-dev.txt -e .
+	@touch $@
 
-run: $(VENV)/.ready
+# What testing needs beside that.
+$(VENV)/.ready: $(VENV)/.installed requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+run: $(VENV)/.installed
 	$(BIN)/etcd $(ARGS)
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check src tests bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-test: $(VENV)/.ready
-	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m bench.run $(ARGS)
@@ -28,9 +49,10 @@ bench: $(VENV)/.ready
 soak: $(VENV)/.ready
 	BALSAD_SOAK=1 $(BIN)/python -m pytest --timeout=7200 $(ARGS)
 
+# The sed gives the messages a pool of their own and takes out the check for one exact protobuf version.
 proto: $(VENV)/.ready
 	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. balsad/proto/*.proto
 	sed -i 's/^from google.protobuf import descriptor_pool as _descriptor_pool$$/from balsad.proto import _pool as _descriptor_pool/; s/_descriptor_pool\.Default()/_descriptor_pool.POOL/; /ValidateProtobufRuntimeVersion/,/^)/d; /runtime_version/d' src/balsad/proto/*_pb2.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
