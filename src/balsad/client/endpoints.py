@@ -15,7 +15,7 @@ class Endpoint:
     """One endpoint: an address, the name its certificate is checked for, and whether TLS is wanted.
 
     `secure` is None when the text leaves it to the client. An address without a
-    port has port 0; nothing can connect to it.
+    port, or with a scheme of another kind, has port 0; nothing can connect to it.
     """
 
     __slots__ = ("authority", "host", "path", "port", "secure", "server_name", "text")
@@ -35,8 +35,10 @@ class Endpoint:
             return
         scheme, separator, rest = text.partition("://")
         if separator:
-            if scheme in ("http", "https"):
-                self.secure = scheme == "https"
+            if scheme not in ("http", "https"):
+                self.server_name = self.authority = text
+                return
+            self.secure = scheme == "https"
             address = rest.split("/", 1)[0].split("?", 1)[0].rsplit("@", 1)[-1]
         else:
             address = text

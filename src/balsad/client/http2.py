@@ -87,6 +87,17 @@ _HTTP_CODES: Final = {
     503: UNAVAILABLE,
     504: UNAVAILABLE,
 }
+# Blocks that servers answer with again and again, grpc-go's and balsad's own.
+# They mean the same whatever the table holds, so that a command line tool,
+# whose connection hears no others, need not import a decoder: it is given what
+# it missed once another block comes.
+_GRPC: Final = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+_COMMON_BLOCKS: Final[dict[bytes, list[tuple[bytes, bytes]]]] = {
+    bytes.fromhex("885f8b1d75d0620d263d4c4d6564"): _GRPC,
+    bytes.fromhex("40889acac8b21234da8f013040899acac8b5254207317f00"): [(b"grpc-status", b"0"), (b"grpc-message", b"")],
+    b"\x88\x0f\x10\x10application/grpc": _GRPC,
+    b"\x00\x0bgrpc-status\x010\x00\x0cgrpc-message\x00": [(b"grpc-status", b"0"), (b"grpc-message", b"")],
+}
 
 
 class ProtocolError(Exception):
@@ -205,6 +216,7 @@ class ClientConnection:
         self._header_flags = 0
         self._header_block = bytearray()
         self._decoder: Decoder | None = None
+        self._undecoded: list[bytes] = []
         self._decoded: dict[bytes, list[tuple[bytes, bytes]]] = {}
         settings = b"\x00\x02" + bytes(4) + b"\x00\x04" + STREAM_WINDOW.to_bytes(4, "big")
         self._out += (PREFACE, _frame(SETTINGS, 0, 0, settings))
@@ -502,10 +514,16 @@ class ClientConnection:
         known = self._decoded.get(block)
         if known is not None:
             return known
+        if self._decoder is None and block in _COMMON_BLOCKS:
+            self._undecoded.append(block)
+            return _COMMON_BLOCKS[block]
         from hpack import Decoder, HPACKError
 
         if self._decoder is None:
             self._decoder = Decoder(max_header_list_size=_HEADER_BYTES_MAX)
+            for missed in self._undecoded:
+                self._decoder.decode(missed, raw=True)
+            self._undecoded.clear()
         try:
             headers = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
         except HPACKError as error:

@@ -312,7 +312,9 @@ class SmallLoop:
     ) -> tuple[SmallTransport, Any]:
         """Connect over TCP, to the first of the host's addresses that answers. Raises OSError."""
         error: OSError = OSError(f"no address for {host!r}")
-        for family, kind, number, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        # As bytes a name spares importing the codec of international names.
+        name = host.encode() if host.isascii() else host
+        for family, kind, number, _name, address in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM):
             sock = socket.socket(family, kind, number)
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssl import CERT_NONE, SSLContext, TLSVersion, create_default_context
+from ssl import CERT_NONE, PROTOCOL_TLS_CLIENT, SSLContext, TLSVersion, create_default_context
 
 
 def client_context(
@@ -12,7 +12,11 @@ def client_context(
 
     Raises: OSError for a file that cannot be read, ssl.SSLError for one that is no certificate or key.
     """
-    context = create_default_context(cafile=cacert or None)
+    if cacert:
+        context = SSLContext(PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cafile=cacert)
+    else:
+        context = create_default_context()
     context.minimum_version = TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     if cert:

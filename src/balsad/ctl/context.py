@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PREFIX = "ETCDCTL_"
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
 class ClientSettings:
@@ -268,17 +269,28 @@ def make_tls(cert: str, key: str, cacert: str, *, insecure_skip_verify: bool) ->
 
     if bool(cert) != bool(key):
         raise Failure(EXIT_BAD_ARGS, f"KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")
-    for path in (cert, key, cacert):
-        if path:
-            try:
-                with open(path, "rb") as file:
-                    file.read(1)
-            except OSError as error:
-                raise Failure(EXIT_BAD_ARGS, f"open {path}: {go_strerror(error)}") from error
+    for path, what, mark in ((cert, "certificate", _CERTIFICATE), (key, "key", b"-----BEGIN"), (cacert, "", b"")):
+        if path and mark not in _read_file(path):
+            raise Failure(EXIT_BAD_ARGS, f"tls: failed to find any PEM data in {what} input")
     try:
+        if cacert and _CERTIFICATE not in _read_file(cacert):
+            # Go takes this for a list of no authorities: nobody is trusted.
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return client_context(cacert=cacert, cert=cert, key=key, insecure_skip_verify=insecure_skip_verify)
-    except (ssl.SSLError, OSError) as error:
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise Failure(EXIT_BAD_ARGS, "tls: private key does not match public key") from error
         raise Failure(EXIT_BAD_ARGS, f"tls: {error}") from error
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except IsADirectoryError as error:
+        raise Failure(EXIT_BAD_ARGS, f"read {path}: {go_strerror(error)}") from error
+    except OSError as error:
+        raise Failure(EXIT_BAD_ARGS, f"open {path}: {go_strerror(error)}") from error
 
 
 def go_strerror(error: OSError) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from balsad.ctl.command import Command
 from balsad.ctl.console import Console
-from balsad.ctl.flags import BOOL, STRING, STRINGS, Flag, FlagSet
+from balsad.ctl.flags import BOOL, INT64, STRING, STRINGS, Flag, FlagSet
 from balsad.ctl.tabwriter import align
 from balsad.ctl.versions import API_VERSION, VERSION
 from balsad.go_quote import quote_go
+
+_VALUE_NAMES: Final = {STRINGS: "strings", INT64: "int"}
 
 
 def etcdctl_usage(command: Command, console: Console, is_error: bool) -> None:
@@ -97,7 +101,7 @@ def _cobra_flags(flags: FlagSet) -> list[str]:
     for flag in flags.in_order():
         line = f"  -{flag.shorthand}, --{flag.name}" if flag.shorthand else f"      --{flag.name}"
         if flag.kind != BOOL:
-            line += " strings" if flag.kind == STRINGS else f" {flag.kind}"
+            line += f" {_VALUE_NAMES.get(flag.kind, flag.kind)}"
         left.append(line)
         right.append(flag.usage + _default_text(flag))
     width = max(len(line) for line in left)
