@@ -17,10 +17,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from balsad.api import MemberPages, client_handler, monitoring_handler, register_services
-from balsad.config import ServerConfig, StartError, Url, start_fields
+from balsad.config import ServerConfig, StartError, Url, check_join, start_fields
 from balsad.env.real import real_env
 from balsad.observe import log_loop_exception
+from balsad.peer import (
+    PeerClient,
+    PeerQuestionError,
+    PeerTls,
+    PeerTransport,
+    copy_peer_counts,
+    peer_server,
+)
+from balsad.peer.joint import MemberPeers
 from balsad.raft import RaftPanic
+from balsad.server.bootstrap import ExistingCluster, needs_existing
 from balsad.server.counts import copy_counts
 from balsad.server.member import Member
 from balsad.server.systemd import notify
@@ -88,8 +98,7 @@ async def run(config: ServerConfig, env: Env) -> None:
     with contextlib.ExitStack() as sockets:
         # Ports first: a member that cannot be reached must not touch its data.
         log.info("configuring peer listeners", extra={"listen-peer-urls": _texts(config.listen_peer_urls)})
-        for url in config.listen_peer_urls:
-            sockets.enter_context(_bind(url, config))
+        peers = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_peer_urls]
         log.info("configuring client listeners", extra={"listen-client-urls": _texts(config.listen_client_urls)})
         clients = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_client_urls]
         monitors = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_metrics_urls]
@@ -104,16 +113,35 @@ async def run(config: ServerConfig, env: Env) -> None:
             if not broken.done():
                 broken.set_exception(error)
 
-        _check_alone(config)
-        member = Member(config, env, failed)
+        peer_tls = PeerTls.from_config(config, env)
+        asker = PeerClient(peer_tls, dial_timeout_s=config.peer_dial_timeout_s)
+        existing = await _find_cluster(config, asker) if needs_existing(config, env) else None
+        joint = MemberPeers(asker)
+        made: list[PeerTransport] = []
+
+        def make_links(member: Member) -> PeerTransport:
+            made.append(joint.make_links(member, peer_tls))
+            return made[0]
+
+        member = Member(config, env, failed, existing=existing, make_links=make_links)
+        links = made[0]
+        left: asyncio.Future[None] = loop.create_future()
+        member.on_removed = lambda: None if left.done() else left.set_result(None)
+        peer_listener = peer_server(links, joint, disk=env.disk, snapshotter=member.booted.snapshotter, tls=peer_tls)
+        member.metrics.on_scrape.append(lambda: copy_peer_counts(member.metrics, links))
         server = RpcServer(limits=_limits(config), scheduler=loop)
         monitoring = RpcServer(limits=_limits(config), scheduler=loop)
         _mount(member, server, monitoring)
         listeners: list[Listener] = []
         try:
+            for url, bound in peers:
+                await peer_listener.listen_bound(bound, secure=url.is_secure)
+                log.info("serving peer traffic", extra={"address": url.address})
             published: asyncio.Future[None] = loop.create_future()
             member.start(lambda: published.set_result(None))
-            await _first(published, broken)
+            await _first(published, left, broken)
+            if left.done():
+                raise asyncio.CancelledError
             log.info("ready to serve client requests")
             for url, bound in clients:
                 listeners.append(await server.listen_bound(bound, tls if url.is_secure else None))
@@ -126,7 +154,8 @@ async def run(config: ServerConfig, env: Env) -> None:
             gc.freeze()
             gc.set_threshold(20_000, 50, 1000)
             notify()
-            await broken
+            await _first(left, broken)
+            raise asyncio.CancelledError
         except asyncio.CancelledError:
             whose = {"name": config.name, "data-dir": config.data_dir}
             log.info("closing etcd server", extra=whose)
@@ -135,7 +164,12 @@ async def run(config: ServerConfig, env: Env) -> None:
             await server.drain(DRAIN_S)
             await monitoring.drain(0)
             await member.stop()
+            joint.stop()
+            peer_listener.close()
+            await links.wait_closed()
             log.info("closed etcd server", extra=whose)
+            if left.done():
+                return
             raise
         except BaseException:
             member.abandon()
@@ -146,11 +180,15 @@ async def run(config: ServerConfig, env: Env) -> None:
             raise
 
 
-def _check_alone(config: ServerConfig) -> None:
-    """Raises StartError for a member among others."""
-    count = len(config.initial_cluster_urls())
-    if count > 1 or not config.is_new_cluster:
-        raise StartError(f"a cluster of {count} members needs the peer protocol, which is not served yet")
+async def _find_cluster(config: ServerConfig, asker: PeerClient) -> ExistingCluster:
+    """The running cluster that this member is to join, as one of its members tells. Raises StartError."""
+    check_join(config)
+    urls = [str(url) for name, each in config.initial_cluster_urls().items() if name != config.name for url in each]
+    try:
+        found = await asker.get_cluster_from_peers(sorted(urls))
+    except PeerQuestionError as error:
+        raise StartError(f"cannot fetch cluster info from peer urls: {error}") from None
+    return ExistingCluster(found.cluster_id, list(found.members))
 
 
 def _mount(member: Member, server: RpcServer, monitoring: RpcServer) -> None:
@@ -171,10 +209,12 @@ def _texts(urls: tuple[Url, ...]) -> list[str]:
     return [str(url) for url in urls]
 
 
-async def _first(wanted: asyncio.Future[None], broken: asyncio.Future[None]) -> None:
-    await asyncio.wait((wanted, broken), return_when=asyncio.FIRST_COMPLETED)
-    if broken.done():
-        await broken
+async def _first(*futures: asyncio.Future[None]) -> None:
+    """Return when one of them is done. Raises what it ended with."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    for future in futures:
+        if future.done():
+            await future
 
 
 def _server_tls(config: ServerConfig) -> ServerTls | None:

@@ -312,9 +312,10 @@ class Member:
     def _on_own_removal(self) -> None:
         """The others know of it a moment later; then this member has no more business here."""
         log.warning("the member has been permanently removed from the cluster")
-        self._loop.call_later(REMOVAL_DELAY_S, self._leave)
+        self._loop.call_later(REMOVAL_DELAY_S, self.leave)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Nobody wants this member any more: stop."""
         if self.on_removed is not None:
             self.on_removed()
 

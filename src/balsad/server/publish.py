@@ -19,6 +19,7 @@ from balsad.membership import (
     Attributes,
     Version,
     attributes_path,
+    decide_cluster_version,
     encode_attributes,
     format_id,
     next_cluster_version,
@@ -84,15 +85,25 @@ class VersionMonitor:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._proposed: Version | None = None
+        # Hands over the server versions of all members, where there are others.
+        self.ask_others: Callable[[Callable[[list[str | None]], None]], None] | None = None
 
     def check(self) -> None:
         """Propose a new cluster version, if one is due."""
+        if not self._service.driver.is_leader:
+            return
+        if self.ask_others is None or len(self._service.members()) < 2:
+            self._decide([str(self._service.cluster.server_version)])
+        else:
+            self.ask_others(self._decide)
+
+    def _decide(self, server_versions: list[str | None]) -> None:
         service = self._service
         if not service.driver.is_leader:
             return
         current = service.cluster.version
-        wanted = next_cluster_version(current, service.cluster.server_version)
-        if wanted is None or wanted == self._proposed:
+        wanted = next_cluster_version(current, decide_cluster_version(server_versions))
+        if wanted is None or wanted in (current, self._proposed):
             return
         self._proposed = wanted
         if current is None:

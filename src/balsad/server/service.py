@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from balsad.errors import (
     BadLeaderTransfereeError,
@@ -57,6 +57,20 @@ _HEADER: Final = 100
 log = logging.getLogger(__name__)
 
 _POSITIVE: Final = (1 << 63) - 1
+
+
+class LeaderLeases(Protocol):
+    """The leases as the leader knows them, asked by a follower."""
+
+    def renew(self, lease_id: int, done: Callable[[int], None], failed: Callable[[RequestError], None]) -> None: ...
+
+    def times(
+        self,
+        lease_id: int,
+        with_keys: bool,
+        done: Callable[[int, int, Iterable[bytes]], None],
+        failed: Callable[[RequestError], None],
+    ) -> None: ...
 
 
 class Service:
@@ -111,6 +125,7 @@ class Service:
         self.passwords = PasswordRequests(self)
         auth.on_switch = self._note_local_reads
         # Followers ask the leader; set where there are others to ask.
+        self.leader_leases: LeaderLeases | None = None
         self.ask_leader_to_promote: Callable[[int, Callable[[RequestError | None], None]], None] | None = None
         applier.raise_nospace = self._raise_nospace
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from balsad.api.v3.door import Door, decode
@@ -58,16 +59,35 @@ class LeaseApi:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.LeaseTimeToLiveRequest, raw)
         service = self._service
-        lease = service.lessor.lookup(request.ID)
-        if lease is None:
-            response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=-1)
-        else:
-            if not service.lessor.is_primary:
+        lessor = service.lessor
+        if not lessor.is_primary:
+            if service.leader_leases is None:
                 raise NoLeaderError
-            remaining = service.lessor.remaining(request.ID, service.env.clock.monotonic())
-            response = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=int(remaining), grantedTTL=lease.ttl_s)
-            if request.keys:
-                response.keys.extend(lease.sorted_keys())
+            # Only the leader knows how long a lease still lives.
+            service.leader_leases.times(
+                request.ID,
+                request.keys,
+                lambda ttl, granted, keys: self._tell_times(call, request.ID, ttl, granted, keys),
+                lambda error: self._no_times(call, request.ID, error),
+            )
+            return
+        lease = lessor.lookup(request.ID)
+        if lease is None:
+            self._no_times(call, request.ID, LeaseNotFoundError())
+            return
+        remaining = int(lessor.remaining(request.ID, service.env.clock.monotonic()))
+        self._tell_times(call, request.ID, remaining, lease.ttl_s, lease.sorted_keys() if request.keys else ())
+
+    def _no_times(self, call: Call, lease_id: int, error: RequestError) -> None:
+        if isinstance(error, LeaseNotFoundError):
+            response = rpc_pb2.LeaseTimeToLiveResponse(ID=lease_id, TTL=-1)
+            call.respond(self._header() + response.SerializeToString())
+        else:
+            call.fail(error.code, error.text)
+
+    def _tell_times(self, call: Call, lease_id: int, ttl: int, granted: int, keys: Iterable[bytes]) -> None:
+        service = self._service
+        response = rpc_pb2.LeaseTimeToLiveResponse(ID=lease_id, TTL=ttl, grantedTTL=granted, keys=keys)
         message = self._header() + response.SerializeToString()
         if response.keys and service.auth.enabled:
             # What a key is called is told only to who may read it.
@@ -105,6 +125,7 @@ class _KeepAlive:
         self._retry: asyncio.TimerHandle | None = None
         self._give_up_at = 0.0
         self._half_closed = False
+        self._asking = False  # the leader, about the first that waits
 
     def on_message(self, raw: bytes) -> None:
         try:
@@ -116,7 +137,7 @@ class _KeepAlive:
             self._fail(TooManyRequestsError())
             return
         self._waiting.append(lease_id)
-        if self._retry is None:
+        if self._retry is None and not self._asking:
             self._renew_waiting()
 
     def on_half_close(self) -> None:
@@ -149,7 +170,11 @@ class _KeepAlive:
                 ttl = service.lessor.renew(lease_id, now)
             except LeaseNotFoundError:
                 ttl = 0
-            except (LeaseExpiredError, NotPrimaryError):
+            except (LeaseExpiredError, NotPrimaryError) as problem:
+                if isinstance(problem, NotPrimaryError) and service.leader_leases is not None:
+                    self._asking = True
+                    service.leader_leases.renew(lease_id, self._on_renewed, self._on_refused)
+                    return
                 if self._give_up_at and now >= self._give_up_at:
                     self._fail(RequestTimedOutError())
                     return
@@ -159,11 +184,30 @@ class _KeepAlive:
                 return
             self._give_up_at = 0.0
             self._waiting.popleft()
-            parts = [header]
-            if lease_id:
-                parts.append(b"\x10" + varint(lease_id))
-            if ttl:
-                parts.append(b"\x18" + uvarint(ttl))
-            self._call.send(b"".join(parts))
+            self._tell(header, lease_id, ttl)
         if self._half_closed:
             self._call.finish()
+
+    def _tell(self, header: bytes, lease_id: int, ttl: int) -> None:
+        parts = [header]
+        if lease_id:
+            parts.append(b"\x10" + varint(lease_id))
+        if ttl:
+            parts.append(b"\x18" + uvarint(ttl))
+        self._call.send(b"".join(parts))
+
+    def _on_renewed(self, ttl: int) -> None:
+        """The leader renewed the first that waits."""
+        self._asking = False
+        if not self._waiting:
+            return
+        service = self._service
+        self._tell(service.header.at(service.store.current_revision), self._waiting.popleft(), ttl)
+        self._renew_waiting()
+
+    def _on_refused(self, error: RequestError) -> None:
+        if isinstance(error, LeaseNotFoundError):
+            self._on_renewed(0)
+        else:
+            self._asking = False
+            self._fail(error)
