@@ -272,6 +272,8 @@ def make_tls(cert: str, key: str, cacert: str, *, insecure_skip_verify: bool) ->
     for path, what, mark in ((cert, "certificate", _CERTIFICATE), (key, "key", b"-----BEGIN"), (cacert, "", b"")):
         if path and mark not in _read_file(path):
             raise Failure(EXIT_BAD_ARGS, f"tls: failed to find any PEM data in {what} input")
+    if key and b"PRIVATE KEY-----" not in _read_file(key) and _CERTIFICATE in _read_file(key):
+        raise Failure(EXIT_BAD_ARGS, "tls: found a certificate rather than a key in the PEM for the private key")
     try:
         if cacert and _CERTIFICATE not in _read_file(cacert):
             # Go takes this for a list of no authorities: nobody is trusted.

@@ -1,4 +1,4 @@
-"""All commands of etcdutl 3.5.1, and `hashkv` of 3.6.
+"""All commands of etcdutl 3.5.1, and of 3.6 `hashkv` and the flags that bump a restored revision.
 
 Source: etcd etcdutl.
 """
@@ -12,6 +12,11 @@ from balsad.ctl.flags import BOOL, INT64, STRING, Flag
 
 def _required(flag: Flag) -> Flag:
     flag.required = True
+    return flag
+
+
+def _hidden(flag: Flag) -> Flag:
+    flag.hidden = True
     return flag
 
 
@@ -39,6 +44,18 @@ def _snapshot() -> Command:
     module = "balsad.ctl.commands.utl_snapshot:"
     restore = restore_flags("Path to the output data directory")
     _required(restore[0])
+    restore += [
+        _hidden(Flag(INT64, "bump-revision", 0, "How much to increase the latest revision after restore")),
+        _hidden(
+            Flag(
+                BOOL,
+                "mark-compacted",
+                False,
+                "Mark the latest revision after restore as the point of scheduled compaction "
+                "(required if --bump-revision > 0, disallowed otherwise)",
+            )
+        ),
+    ]
     return Command(
         "snapshot <subcommand>",
         "Manages etcd node snapshots",

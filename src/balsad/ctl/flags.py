@@ -27,9 +27,9 @@ class FlagError(Exception):
 
 
 class Flag:
-    """One flag; durations are kept in nanoseconds."""
+    """One flag; durations are kept in nanoseconds. A hidden flag, of a later release, is in no help text."""
 
-    __slots__ = ("changed", "default", "kind", "name", "required", "shorthand", "usage", "value")
+    __slots__ = ("changed", "default", "hidden", "kind", "name", "required", "shorthand", "usage", "value")
 
     def __init__(self, kind: str, name: str, default: Value, usage: str, shorthand: str = "") -> None:
         self.kind = kind
@@ -39,6 +39,7 @@ class Flag:
         self.shorthand = shorthand
         self.changed = False
         self.required = False
+        self.hidden = False
         self.default = self.text()
 
     @property

@@ -25,3 +25,10 @@ def log_unreachable(console: Console, error: BaseException) -> None:
         f'connection error: desc = "transport: {error}"'
     )
     log(console, "warn", "v3/retry_interceptor.go:62", "retrying of unary invoker failed", {"error": text}, "client")
+
+
+def log_offline_work() -> None:
+    """Let what works on files log as etcdutl does, for people to read."""
+    from balsad.observe.logs import set_up
+
+    set_up(form="console")

@@ -61,12 +61,16 @@ def _all_below(command: Command) -> list[Command]:
 
 def _etcdctl_flags(flags: FlagSet) -> list[str]:
     lines = []
-    for flag in flags.in_order():
+    for flag in _listed(flags):
         line = f"  -{flag.shorthand}, --{flag.name}" if flag.shorthand else f"      --{flag.name}"
         value = quote_go(flag.default) if flag.kind == STRING else flag.default
         line += f"[={value}]" if flag.kind == BOOL else f"={value}"
         lines.append(f"{line}\t{flag.usage}")
     return lines
+
+
+def _listed(flags: FlagSet) -> list[Flag]:
+    return [flag for flag in flags.in_order() if not flag.hidden]
 
 
 def cobra_usage(command: Command, console: Console, is_error: bool) -> None:
@@ -98,7 +102,7 @@ def cobra_usage(command: Command, console: Console, is_error: bool) -> None:
 def _cobra_flags(flags: FlagSet) -> list[str]:
     left = []
     right = []
-    for flag in flags.in_order():
+    for flag in _listed(flags):
         line = f"  -{flag.shorthand}, --{flag.name}" if flag.shorthand else f"      --{flag.name}"
         if flag.kind != BOOL:
             line += f" {_VALUE_NAMES.get(flag.kind, flag.kind)}"

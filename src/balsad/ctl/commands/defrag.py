@@ -10,10 +10,10 @@ from balsad.ctl.context import Context
 def run(context: Context, args: list[str]) -> None:
     data_dir = context.flags.text("data-dir")
     if data_dir:
-        from balsad.ctl.commands.utl_defrag import defrag_data_dir
+        from balsad.ctl.commands.utl_defrag import defrag
 
         context.console.error("Use `etcdutl defrag` instead. The --data-dir is going to be decomissioned in v3.6.\n")
-        defrag_data_dir(context.console, data_dir)
+        defrag(context.console, data_dir, "%s")
     client = context.client()
     failures = 0
     for endpoint in cluster_endpoints(context):

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from balsad.ctl.command import Command
 from balsad.ctl.console import EXIT_ERROR, Console, Failure
+from balsad.ctl.logs import log_offline_work
 
 
 def run(command: Command, console: Console, args: list[str]) -> None:
     data_dir = command.merged_flags.text("data-dir")
-    defrag_data_dir(console, data_dir)
+    defrag(console, data_dir, f"Failed to defragment etcd data[{data_dir}] (%s)")
 
 
-def defrag_data_dir(console: Console, data_dir: str) -> None:
-    """Defragment the database of a data directory that no server uses."""
-    raise Failure(EXIT_ERROR, f"Failed to defragment etcd data[{data_dir}] (not there yet)")
+def defrag(console: Console, data_dir: str, text: str) -> None:
+    """Defragment the database of a data directory; waits while a server has it."""
+    from balsad.ops import OpsError, defrag_data_dir
+
+    log_offline_work()
+    try:
+        defrag_data_dir(data_dir, waiting=console.error)
+    except OpsError as error:
+        raise Failure(EXIT_ERROR, text % (error,)) from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from balsad.client import messages as m
 from balsad.client.codec import Message
 from balsad.ctl.console import EXIT_BAD_FEATURE, Console, Failure
+
+if TYPE_CHECKING:
+    from balsad.ops import HashKv, SnapshotStatus
 
 
 class Health:
@@ -19,18 +22,6 @@ class Health:
         self.is_healthy = is_healthy
         self.took = took
         self.error = error
-
-
-class SnapshotStatus:
-    """What `snapshot status` tells of a file."""
-
-    __slots__ = ("hash", "revision", "total_key", "total_size")
-
-    def __init__(self, *, hash_: int, revision: int, total_key: int, total_size: int) -> None:
-        self.hash = hash_
-        self.revision = revision
-        self.total_key = total_key
-        self.total_size = total_size
 
 
 class Printer:
@@ -119,6 +110,9 @@ class Printer:
         self.unsupported()
 
     def snapshot_status(self, status: SnapshotStatus) -> None:
+        self.unsupported()
+
+    def db_hash_kv(self, result: HashKv) -> None:
         self.unsupported()
 
     # ---- auth

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from balsad.client import messages as m
 from balsad.ctl.go_text import text_of
-from balsad.ctl.printers.base import Health, Printer, SnapshotStatus
+from balsad.ctl.printers.base import Health, Printer
 from balsad.ctl.printers.rows import go_bool
 from balsad.ctl.printers.simple import alarm_type, event_type
 from balsad.go_quote import quote_go
+
+if TYPE_CHECKING:
+    from balsad.ops import HashKv, SnapshotStatus
+
 
 _PERMISSIONS = {m.Permission.READ: "READ", m.Permission.WRITE: "WRITE", m.Permission.READWRITE: "READWRITE"}
 
@@ -163,6 +167,11 @@ class FieldsPrinter(Printer):
         self._line("Revision", status.revision)
         self._line("Keys", status.total_key)
         self._line("Size", status.total_size)
+
+    def db_hash_kv(self, result: HashKv) -> None:
+        self._line("Hash", result.hash)
+        self._line("Hash revision", result.hash_revision)
+        self._line("Compact revision", result.compact_revision)
 
     # ---- auth
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from balsad.client import messages as m
 from balsad.client.codec import BOOL, BYTES, MESSAGE, STRING, Message
-from balsad.ctl.printers.base import Health, Printer, SnapshotStatus
+from balsad.ctl.printers.base import Health, Printer
 from balsad.go_json import quote
+
+if TYPE_CHECKING:
+    from balsad.ops import HashKv, SnapshotStatus
 
 
 def json_bytes(value: bytes) -> str:
@@ -164,6 +167,12 @@ class JsonPrinter(Printer):
         self.console.print(
             f'{{"hash":{status.hash},"revision":{status.revision},'
             f'"totalKey":{status.total_key},"totalSize":{status.total_size}}}'
+        )
+
+    def db_hash_kv(self, result: HashKv) -> None:
+        self.console.print(
+            f'{{"hash":{result.hash},"hashRevision":{result.hash_revision},'
+            f'"compactRevision":{result.compact_revision}}}'
         )
 
 

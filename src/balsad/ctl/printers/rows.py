@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from balsad.client.messages import HashKVResponse, MemberListResponse, StatusResponse
 from balsad.ctl.go_text import humanize_bytes
-from balsad.ctl.printers.base import Health, SnapshotStatus
+from balsad.ctl.printers.base import Health
+
+if TYPE_CHECKING:
+    from balsad.ops import HashKv, SnapshotStatus
+
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -61,3 +67,8 @@ def snapshot_rows(status: SnapshotStatus) -> Rows:
     header = ["hash", "revision", "total keys", "total size"]
     row = [f"{status.hash:x}", str(status.revision), str(status.total_key), humanize_bytes(status.total_size)]
     return header, [row]
+
+
+def db_hash_kv_rows(result: HashKv) -> Rows:
+    row = [str(result.hash), str(result.hash_revision), str(result.compact_revision)]
+    return ["hash", "hash revision", "compact revision"], [row]

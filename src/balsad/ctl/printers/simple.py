@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from balsad.client import messages as m
 from balsad.client.kv import OPEN_END, prefix_end
 from balsad.ctl.go_text import text_of
-from balsad.ctl.printers.base import Health, Printer, SnapshotStatus
+from balsad.ctl.printers.base import Health, Printer
+
+if TYPE_CHECKING:
+    from balsad.ops import HashKv, SnapshotStatus
+
 
 _ALARMS = {m.ALARM_NONE: "NONE", m.ALARM_NOSPACE: "NOSPACE", m.ALARM_CORRUPT: "CORRUPT"}
 
@@ -147,6 +151,11 @@ class SimplePrinter(Printer):
         from balsad.ctl.printers.rows import snapshot_rows
 
         self._rows(snapshot_rows(status)[1])
+
+    def db_hash_kv(self, result: HashKv) -> None:
+        from balsad.ctl.printers.rows import db_hash_kv_rows
+
+        self._rows(db_hash_kv_rows(result)[1])
 
     # ---- auth
 

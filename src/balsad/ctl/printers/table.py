@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from balsad.client import messages as m
 from balsad.ctl.printers import rows as r
-from balsad.ctl.printers.base import Health, Printer, SnapshotStatus
+from balsad.ctl.printers.base import Health, Printer
+
+if TYPE_CHECKING:
+    from balsad.ops import HashKv, SnapshotStatus
+
 
 _WRAP_WIDTH: Final = 30
 _TOO_LONG_PENALTY: Final = 100_000
@@ -93,3 +97,6 @@ class TablePrinter(Printer):
 
     def snapshot_status(self, status: SnapshotStatus) -> None:
         self._table(r.snapshot_rows(status))
+
+    def db_hash_kv(self, result: HashKv) -> None:
+        self._table(r.db_hash_kv_rows(result))
