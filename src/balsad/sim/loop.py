@@ -20,6 +20,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 if TYPE_CHECKING:
     import random
 
+    # To a type checker the abstract one lacks too much to be made.
+    Loop = asyncio.BaseEventLoop
+else:
+    Loop = asyncio.AbstractEventLoop
+
 T = TypeVar("T")
 
 EXECUTOR_DELAY_S_MAX: Final = 0.002
@@ -124,7 +129,7 @@ class Timeline:
         self.now = max(self.now, until)
 
 
-class Process(asyncio.AbstractEventLoop):
+class Process(Loop):
     """The event loop of one process."""
 
     def __init__(self, timeline: Timeline, name: str) -> None:
@@ -224,10 +229,10 @@ class Process(asyncio.AbstractEventLoop):
         self,
         coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
         *,
-        name: str | None = None,
+        name: object = None,
         context: contextvars.Context | None = None,
     ) -> asyncio.Task[T]:
-        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=name, context=context)
+        task: asyncio.Task[T] = asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         if len(self._tasks) > 64:
             self._tasks = [each for each in self._tasks if not each.done()]

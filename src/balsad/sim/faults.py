@@ -1,0 +1,242 @@
+"""Misfortune: what befalls machines and the network, when, and for how long.
+
+Every fault is over after a while. When the time for faults is over, all is mended.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import random
+
+    from balsad.sim.machine import Machine
+    from balsad.sim.world import World
+
+DISK_PATHS: Final = ("/wal/", "/snap/db", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much of what happens in a run; seconds of the world's time."""
+
+    members: int = 1
+    clients: int = 4
+    tenants: int = 2
+    watchers: int = 3
+    seconds: float = 15.0
+    think_s: float = 0.15
+    fault_every_s: float = 2.0
+    faults: tuple[str, ...] = ()  # empty: all that make sense
+
+
+class Faults:
+    """Brings them about."""
+
+    def __init__(self, world: World, rnd: random.Random) -> None:
+        self._world = world
+        self._random = rnd
+        self._kinds: dict[str, Callable[[], None]] = {
+            "kill": self._kill,
+            "power": self._power,
+            "midst": self._midst,
+            "stop": self._stop,
+            "freeze": self._freeze,
+            "slow disk": self._slow_disk,
+            "full disk": self._full_disk,
+            "disk error": self._disk_error,
+            "short writes": self._short_writes,
+            "drift": self._drift,
+            "clients cut": self._clients_cut,
+            "bad net": self._bad_net,
+        }
+        if world.plan.members > 1:
+            self._kinds |= {
+                "isolate": self._isolate,
+                "one way": self._one_way,
+                "split": self._split,
+                "bridge": self._bridge,
+                "leader power": self._leader_power,
+                "all power": self._all_power,
+                "leader isolated": self._isolate_leader,
+                "transfer": self._transfer,
+            }
+        chosen = world.plan.faults or tuple(self._kinds)
+        # No run has all of it: some bugs want an otherwise calm world.
+        self._chosen = [kind for kind in chosen if rnd.random() < 0.6] or list(chosen)
+
+    def begin(self) -> None:
+        self._later(self._random.expovariate(1.0 / self._world.plan.fault_every_s), self._next)
+
+    def _later(self, seconds: float, action: Callable[[], object]) -> None:
+        self._world.timeline.at(self._world.timeline.now + seconds, action)
+
+    def _next(self) -> None:
+        world = self._world
+        if world.is_over:
+            return
+        kind = self._random.choice(self._chosen)
+        world.note("fault", kind)
+        self._kinds[kind]()
+        self.begin()
+
+    # Processes and machines.
+
+    def _victim(self) -> Machine:
+        return self._random.choice(self._world.machines)
+
+    def _restart(self, machine: Machine) -> None:
+        self._later(self._random.choice((0.0, 0.05, 0.5, 3.0)) + self._random.random() * 0.5, machine.start)
+
+    def _kill(self) -> None:
+        machine = self._victim()
+        machine.kill()
+        self._restart(machine)
+
+    def _power(self) -> None:
+        machine = self._victim()
+        machine.power_cut()
+        self._restart(machine)
+
+    def _leader_power(self) -> None:
+        machine = self._world.leader() or self._victim()
+        machine.power_cut()
+        self._restart(machine)
+
+    def _all_power(self) -> None:
+        for machine in self._world.machines:
+            machine.power_cut()
+            self._restart(machine)
+
+    def _midst(self) -> None:
+        """It ends between one operation on the disk and the next."""
+        self._victim().volume.cut_in = self._random.choice((1, 2, 3, 5, 8, 13, 30, 100))
+
+    def _stop(self) -> None:
+        machine = self._victim()
+        machine.stop()
+        self._later(self._random.uniform(0.5, 4.0), machine.start)
+
+    def _freeze(self) -> None:
+        process = self._victim().process
+        if process is not None:
+            process.freeze(self._random.choice((0.05, 0.5, 1.5, 4.0)))
+
+    def _drift(self) -> None:
+        """Clocks differ by as much as leases allow for."""
+        machine = self._victim()
+        machine.clock_rate = self._random.uniform(0.97, 1.03)
+        if machine.process is not None:
+            machine.process.drift(machine.clock_rate)
+
+    # Disks.
+
+    def _slow_disk(self) -> None:
+        volume = self._victim().volume
+        volume.sync_s = self._random.choice((0.002, 0.02, 0.2))
+
+        def end() -> None:
+            volume.sync_s = 0.000_2
+
+        self._later(self._random.uniform(0.5, 4.0), end)
+
+    def _full_disk(self) -> None:
+        volume = self._victim().volume
+        volume.is_full = True
+
+        def end() -> None:
+            volume.is_full = False
+
+        self._later(self._random.uniform(0.2, 2.0), end)
+
+    def _disk_error(self) -> None:
+        operation = self._random.choice(("write", "sync", "truncate", "allocate", "rename", "create"))
+        code = self._random.choice((errno.EIO, errno.ENOSPC))
+        self._victim().volume.failure = (operation, self._random.choice(DISK_PATHS), code)
+
+    def _short_writes(self) -> None:
+        volume = self._victim().volume
+        volume.short_writes = 0.2
+
+        def end() -> None:
+            volume.short_writes = 0.0
+
+        self._later(self._random.uniform(0.5, 3.0), end)
+
+    # The network.
+
+    def _names(self) -> list[str]:
+        return [machine.name for machine in self._world.machines]
+
+    def _join_later(self) -> None:
+        self._later(self._random.choice((0.3, 1.0, 3.0, 6.0)), self._world.network.join)
+
+    def _isolate(self) -> None:
+        self._world.network.isolate(self._victim().name, self._names())
+        self._join_later()
+
+    def _isolate_leader(self) -> None:
+        leader = self._world.leader()
+        if leader is not None:
+            self._world.network.isolate(leader.name, self._names())
+            self._join_later()
+
+    def _one_way(self) -> None:
+        victim = self._victim().name
+        for other in self._names():
+            if self._random.random() < 0.7:
+                if self._random.random() < 0.5:
+                    self._world.network.cut(victim, other)
+                else:
+                    self._world.network.cut(other, victim)
+        self._join_later()
+
+    def _split(self) -> None:
+        sides = {name: self._random.random() < 0.5 for name in self._names()}
+        for one, side in sides.items():
+            for other, other_side in sides.items():
+                if side != other_side:
+                    self._world.network.cut(one, other)
+        self._join_later()
+
+    def _bridge(self) -> None:
+        """Two that cannot hear each other, though somebody hears both."""
+        one, other = self._random.sample(self._names(), 2)
+        self._world.network.isolate(one, [other])
+        self._join_later()
+
+    def _clients_cut(self) -> None:
+        clients = [client.name for client in self._world.clients if self._random.random() < 0.5]
+        self._world.network.isolate(self._victim().name, clients)
+        self._join_later()
+
+    def _bad_net(self) -> None:
+        network, rnd = self._world.network, self._random
+        network.delay_s = rnd.choice((0.0005, 0.005, 0.05))
+        network.loss = rnd.choice((0.0, 0.02, 0.2))
+        network.repeats = rnd.choice((0.0, 0.1))
+        network.stragglers = rnd.choice((0.0, 0.05))
+
+        def end() -> None:
+            network.delay_s = 0.0005
+            network.loss = network.repeats = network.stragglers = 0.0
+
+        self._later(rnd.uniform(1.0, 5.0), end)
+
+    def _transfer(self) -> None:
+        leader = self._world.leader()
+        if leader is None or leader.process is None:
+            return
+        target = self._victim()
+        if target.member is None or leader.member is None:
+            return
+        service, member_id = leader.member.service, target.member.service.member_id
+
+        def move() -> None:
+            service.driver.node.transfer_leader(member_id)
+            service.driver.wake()
+
+        leader.process.call_soon(move)

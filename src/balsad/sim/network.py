@@ -1,0 +1,237 @@
+"""A network that loses, delays, repeats, reorders and partitions.
+
+    Network   what becomes of a packet from one place to another
+    SimLinks  a member's links to the others: raft messages as bytes, one packet each
+
+Raft has to live with any of it. What runs over TCP (clients, a snapshot's db) is broken
+off where a packet is lost, and never comes out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from balsad.raft import codec
+
+if TYPE_CHECKING:
+    import random
+
+    from balsad.raft import Message
+    from balsad.server.member import Member
+    from balsad.sim.loop import Process, Timeline
+    from balsad.storage import BackendSnapshot
+
+SNAPSHOT_BYTES_PER_S: Final = 20_000_000.0
+SILENCE_S: Final = 5.0
+"""Who was not heard of for so long counts as not connected."""
+
+
+class Network:
+    """Who can reach whom, and how well. Times are seconds on average."""
+
+    def __init__(self, rnd: random.Random) -> None:
+        self._random = rnd
+        self.delay_s = 0.0005
+        self.loss = 0.0
+        self.repeats = 0.0
+        self.stragglers = 0.0  # the chance that a packet comes much later than it should
+        self.straggle_s = 1.0
+        self._cut: dict[tuple[str, str], None] = {}
+
+    def cut(self, source: str, target: str) -> None:
+        """Nothing more gets from one to the other."""
+        self._cut[source, target] = None
+
+    def isolate(self, place: str, others: Iterable[str]) -> None:
+        for other in others:
+            self.cut(place, other)
+            self.cut(other, place)
+
+    def join(self) -> None:
+        """No partition any more."""
+        self._cut.clear()
+
+    def mend(self) -> None:
+        """All is as it should be from now on."""
+        self.join()
+        self.delay_s = 0.0005
+        self.loss = self.repeats = self.stragglers = 0.0
+
+    def reaches(self, source: str, target: str) -> bool:
+        return (source, target) not in self._cut
+
+    def delay(self) -> float:
+        """How long a packet takes that arrives."""
+        seconds = self.delay_s * (0.5 + self._random.expovariate(1.0))
+        if self.stragglers and self._random.random() < self.stragglers:
+            seconds += self._random.random() * self.straggle_s
+        return seconds
+
+    def is_lost(self, source: str, target: str) -> bool:
+        return not self.reaches(source, target) or (self.loss > 0.0 and self._random.random() < self.loss)
+
+    def packets(self, source: str, target: str) -> list[float]:
+        """The delays after which a packet arrives: none if it is lost, two if it is repeated."""
+        if self.is_lost(source, target):
+            return []
+        delays = [self.delay()]
+        if self.repeats and self._random.random() < self.repeats:
+            delays.append(self.delay())
+        return delays
+
+
+class Peer(Protocol):
+    """A machine that may run a member: what the links need of it."""
+
+    name: str
+    process: Process | None
+    member: Member | None
+
+
+class Peers(Protocol):
+    """All machines."""
+
+    timeline: Timeline
+    network: Network
+
+    def peer_at(self, url: str) -> Peer | None: ...
+
+    def note(self, what: str, *facts: object) -> None:
+        """Something that the same seed must bring about again."""
+
+
+class SimLinks:
+    """server.peer_links.PeerLinks between simulated members."""
+
+    def __init__(self, peers: Peers, own: Peer, member: Member) -> None:
+        self._peers = peers
+        self._own = own
+        self._member = member
+        assert own.process is not None
+        self._process = own.process
+        self._urls: dict[int, tuple[str, ...]] = {}
+        self._heard: dict[int, tuple[float, float]] = {}  # since when, last
+        self._unreachable: dict[int, None] = {}
+        self._stopped = False
+
+    def add_peer(self, member_id: int, urls: Iterable[str]) -> None:
+        self._urls[member_id] = tuple(urls)
+
+    def update_peer(self, member_id: int, urls: Iterable[str]) -> None:
+        if member_id in self._urls:
+            self._urls[member_id] = tuple(urls)
+
+    def remove_peer(self, member_id: int) -> None:
+        self._urls.pop(member_id, None)
+        self._heard.pop(member_id, None)
+
+    def send(self, messages: list[Message]) -> None:
+        peers, process = self._peers, self._process
+        if process.is_dead or self._stopped:
+            return
+        for message in messages:
+            peer = self._find(message.to)
+            if peer is None or peer.process is None or not peers.network.reaches(self._own.name, peer.name):
+                self._note_unreachable(message.to)
+                continue
+            data = codec.encode_message(message)
+            for delay in peers.network.packets(self._own.name, peer.name):
+                peers.timeline.at(process.now + delay, self._arrive, peer, data)
+
+    def _find(self, member_id: int) -> Peer | None:
+        for url in self._urls.get(member_id, ()):
+            peer = self._peers.peer_at(url)
+            if peer is not None:
+                return peer
+        return None
+
+    def _arrive(self, peer: Peer, data: bytes) -> None:
+        """A packet is at the other machine; what is there now takes it."""
+        process, member = peer.process, peer.member
+        if process is None or member is None or not self._peers.network.reaches(self._own.name, peer.name):
+            return
+        self._peers.note("message", peer.name, data)
+        self._peers.timeline.put(self._peers.timeline.now, process, _receive, (member, data), None)
+
+    def heard_of(self, member_id: int) -> None:
+        now = self._process.time()
+        since, last = self._heard.get(member_id, (now, now))
+        self._heard[member_id] = (now if now - last > SILENCE_S else since, now)
+
+    def _note_unreachable(self, member_id: int) -> None:
+        """Raft hears of it in the next turn."""
+        if not self._unreachable:
+            self._process.call_soon(self._report_unreachable)
+        self._unreachable[member_id] = None
+
+    def _report_unreachable(self) -> None:
+        driver = self._member.driver
+        for member_id in self._unreachable:
+            driver.node.report_unreachable(member_id)
+        self._unreachable = {}
+        driver.wake()
+
+    def send_snapshot(self, message: Message, db: BackendSnapshot) -> None:
+        content = db.read(0, db.size)
+        db.close()
+        peers = self._peers
+        peer = self._find(message.to)
+        seconds = 2 * peers.network.delay() + len(content) / SNAPSHOT_BYTES_PER_S
+        arrives = self._process.now + seconds
+        if peer is None or peers.network.is_lost(self._own.name, peer.name):
+            peers.timeline.put(arrives, self._process, self._report_snapshot, (message.to, False), None)
+            return
+        data = codec.encode_message(message)
+        peers.timeline.at(arrives, self._snapshot_arrives, peer, data, content)
+
+    def _snapshot_arrives(self, peer: Peer, data: bytes, content: bytes) -> None:
+        peers = self._peers
+        process, member = peer.process, peer.member
+        message = codec.decode_message(data)
+        reached = peers.network.reaches(self._own.name, peer.name) and peers.network.reaches(peer.name, self._own.name)
+        if process is None or member is None or not reached:
+            self._report_later(message.to, False)
+            return
+        peers.note("snapshot", peer.name, data)
+        peers.timeline.put(peers.timeline.now, process, self._install, (member, message, content), None)
+
+    def _install(self, member: Member, message: Message, content: bytes) -> None:
+        """In the receiving process: the db is a file before raft hears of the snapshot."""
+        assert message.snapshot is not None
+        half = len(content) // 2
+        try:
+            member.booted.snapshotter.save_db(message.snapshot.index, [content[:half], content[half:]])
+        except Exception:
+            self._report_later(message.to, False)
+            return
+        member.driver.step([message])
+        self._report_later(message.to, True)
+
+    def _report_later(self, member_id: int, ok: bool) -> None:
+        peers = self._peers
+        when = peers.timeline.now + peers.network.delay()
+        peers.timeline.put(when, self._process, self._report_snapshot, (member_id, ok), None)
+
+    def _report_snapshot(self, member_id: int, ok: bool) -> None:
+        driver = self._member.driver
+        driver.node.report_snapshot(member_id, ok)
+        driver.wake()
+
+    def active_since(self, member_id: int) -> float:
+        since, last = self._heard.get(member_id, (0.0, 0.0))
+        return since if since and self._process.time() - last <= SILENCE_S else 0.0
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+def _receive(member: Member, data: bytes) -> None:
+    """In the receiving process."""
+    message = codec.decode_message(data)
+    if member.driver.is_removed(message.from_):
+        return
+    links = member.driver.links
+    if isinstance(links, SimLinks):
+        links.heard_of(message.from_)
+    member.driver.step([message])

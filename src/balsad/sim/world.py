@@ -1,0 +1,316 @@
+"""A world: machines with members, clients, a network, misfortune, all from one seed.
+
+    begin --faults and clients at work--> over --all mended, all quiet--> closed --last questions--> judged
+
+What happened is told to a running hash (`trace`): the same seed brings about the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from balsad.config import ServerConfig, parse_url
+from balsad.proto import rpc_pb2
+from balsad.sim.client import Client
+from balsad.sim.faults import Faults, Plan
+from balsad.sim.history import FinalState, History
+from balsad.sim.loop import Timeline
+from balsad.sim.machine import Machine, SimMember
+from balsad.sim.network import Network
+from balsad.sim.requests import Range, RangeResult, decode, encode
+from balsad.sim.rpc import OK
+from balsad.sim.watching import RANGES, Watcher
+from balsad.sim.witness import Witness
+from balsad.sim.workload import Asker, Keeper, Tenant
+
+if TYPE_CHECKING:
+    from balsad.env import Env
+    from balsad.server.member import Member
+
+QUIET_S_MAX: Final = 40.0
+"""So long after the last fault everything must work again."""
+LEASES_END_S: Final = 12.0
+"""So long after the last renewal every lease must have ended."""
+CLOCK_RATE_MAX: Final = 1.03
+
+Plant = Callable[["World", "Machine", "Member"], None]
+"""Makes a member misbehave, to see whether that is found out."""
+
+
+class World:
+    def __init__(self, seed: int, plan: Plan | None = None, *, plant: Plant | None = None) -> None:
+        self.seed = seed
+        self.plan = plan if plan is not None else Plan()
+        self._plant = plant
+        self.timeline = Timeline(self._chances("timeline"))
+        self.network = Network(self._chances("network"))
+        self.history = History(clock_rate_max=CLOCK_RATE_MAX)
+        self.witness = Witness(self)
+        self.violations: list[str] = []
+        self.is_over = False  # clients begin nothing new, nothing breaks any more
+        self.is_closed = False  # watchers stop as well
+        self._trace = hashlib.blake2b(digest_size=16)
+        self._log: list[str] | None = None
+        names = [f"m{number + 1}" for number in range(self.plan.members)]
+        initial = ",".join(f"{name}=http://{name}:2380" for name in names)
+        setting = self._chances("setting")
+        choices = {
+            "snapshot_count": setting.choice((20, 100, 100_000)),
+            "snapshot_catchup_entries": setting.choice((2, 20, 5_000)),
+            "compaction_batch_limit": setting.choice((3, 1_000)),
+            "backend_batch_interval_s": setting.choice((0.01, 0.1, 1.0)),
+            "backend_batch_limit": setting.choice((50, 10_000)),
+            "watch_progress_notify_interval_s": setting.choice((0.5, 5.0)),
+            "max_wals": setting.choice((2, 5)),
+            "max_snapshots": setting.choice((2, 5)),
+            "pre_vote": setting.random() < 0.8,
+        }
+        self.machines = [Machine(self, name, self._config(name, initial, choices), f"{seed} machine") for name in names]
+        self._by_url = {f"http://{machine.name}:2380": machine for machine in self.machines}
+        self.clients: list[Client] = []
+        self.watchers: list[Watcher] = []
+        self._busy = 0
+
+    def _chances(self, what: str) -> random.Random:
+        return random.Random(f"{self.seed} {what}")
+
+    @staticmethod
+    def _config(name: str, initial: str, choices: dict[str, Any]) -> ServerConfig:
+        return ServerConfig(
+            name=name,
+            data_dir=f"/{name}.etcd",
+            initial_cluster=initial,
+            initial_advertise_peer_urls=(parse_url(f"http://{name}:2380"),),
+            listen_peer_urls=(parse_url(f"http://{name}:2380"),),
+            advertise_client_urls=(parse_url(f"http://{name}:2379"),),
+            **choices,
+        )
+
+    # What the world's parts tell it.
+
+    def note(self, what: str, *facts: object) -> None:
+        line = f"{self.timeline.now:.9f} {what} {facts}"
+        self._trace.update(line.encode())
+        if self._log is not None:
+            self._log.append(line)
+
+    @property
+    def trace(self) -> str:
+        return self._trace.hexdigest()
+
+    def violation(self, text: str, error: BaseException | None = None) -> None:
+        """Something that must never happen did."""
+        self.note("violation", text)
+        if error is not None:
+            text += "\n" + "".join(traceback.format_exception(error))
+        self.violations.append(f"at {self.timeline.now:.6f}: {text}")
+
+    def make_member(self, machine: Machine, env: Env, failed: Callable[[BaseException], None]) -> Member:
+        return SimMember(machine.config, env, failed, existing=machine.existing, make_links=machine.make_links)
+
+    def watch_member(self, machine: Machine, member: Member) -> None:
+        """A member was made and is about to start."""
+        self.witness.attend(machine, member)
+        if self._plant is not None:
+            self._plant(self, machine, member)
+
+    def on_failure(self, machine: Machine) -> None:
+        """A member ended by its own decision, or in the midst of something."""
+        delay = 0.1 + self.timeline.random.random() * 2.0
+
+        def revive() -> None:
+            machine.volume.mend()
+            machine.start()
+
+        self.timeline.at(self.timeline.now + delay, revive)
+
+    def peer_at(self, url: str) -> Machine | None:
+        return self._by_url.get(url)
+
+    def leader(self) -> Machine | None:
+        """The machine that leads in the newest term, as far as it knows."""
+        leading = [
+            (machine.member.service.term, machine)
+            for machine in self.machines
+            if machine.member is not None and machine.member.driver.is_leader
+        ]
+        return max(leading, key=lambda found: found[0])[1] if leading else None
+
+    # The run.
+
+    def run(self) -> World:
+        """Live through it and judge."""
+        with _silence():
+            self._run()
+        return self
+
+    def _run(self) -> None:
+        for machine in self.machines:
+            machine.start()
+        self._people()
+        Faults(self, self._chances("faults")).begin()
+        self.timeline.run(self.plan.seconds)
+        self._mend()
+        if not self._wait(lambda: self._busy == 0 and self._works(), QUIET_S_MAX):
+            self.violation(f"no rest {QUIET_S_MAX} s after the last fault: {self._state()}")
+            return
+        self.timeline.run(self.timeline.now + LEASES_END_S)
+        self._ask_last()
+        self.is_closed = True
+
+    def _people(self) -> None:
+        plan = self.plan
+        for number in range(plan.clients):
+            client = self._client(f"c{number + 1}")
+            self._employ(Keeper(self, client, self._chances(client.name)).live(), client)
+        for number in range(plan.tenants):
+            client = self._client(f"t{number + 1}")
+            self._employ(Tenant(self, client, self._chances(client.name)).live(), client)
+        for number in range(plan.watchers):
+            client = self._client(f"w{number + 1}")
+            chances = self._chances(client.name)
+            keys = RANGES[0] if number == 0 else chances.choice(RANGES)
+            watcher = Watcher(self, client, chances, keys, is_steady=number == 0)
+            self.watchers.append(watcher)
+            client.process.create_task(watcher.live())
+
+    def _client(self, name: str) -> Client:
+        client = Client(name, self.timeline, self.network)
+        client.process.on_exception = lambda message, error: self.violation(f"{name}: {message}: {error!r}", error)
+        self.clients.append(client)
+        return client
+
+    def _employ(self, work: Coroutine[Any, Any, None], client: Client) -> None:
+        self._busy += 1
+
+        async def live() -> None:
+            try:
+                await work
+            except Exception as error:
+                self.violation(f"{client.name}: {error!r}", error)
+            self._busy -= 1
+
+        client.process.call_soon(lambda: client.process.create_task(live()))
+
+    def _mend(self) -> None:
+        """The faults are over."""
+        self.is_over = True
+        self.history.quiet_since = self.timeline.now
+        self.network.mend()
+        for machine in self.machines:
+            machine.volume.mend()
+            machine.volume.short_writes = 0.0
+            machine.start()
+
+    def _works(self) -> bool:
+        """Whether all serve, and all have applied all there is."""
+        leader = self.leader()
+        if leader is None or leader.member is None:
+            return False
+        index = leader.member.applier.applied_index
+        return all(
+            machine.is_removed
+            or (machine.is_serving and machine.member is not None and machine.member.applier.applied_index == index)
+            for machine in self.machines
+        )
+
+    def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
+        end = self.timeline.now + seconds
+        while self.timeline.now < end:
+            self.timeline.run(self.timeline.now + 0.25)
+            if done():
+                return True
+            for machine in self.machines:
+                if not machine.is_up:
+                    machine.start()
+        return False
+
+    def _state(self) -> str:
+        parts = [f"{self._busy} clients busy"]
+        for machine in self.machines:
+            member = machine.member
+            if member is None:
+                parts.append(f"{machine.name} down")
+            else:
+                parts.append(
+                    f"{machine.name} {'serving' if machine.is_serving else 'starting'} leader {member.driver.leader:x} "
+                    f"term {member.service.term} applied {member.applier.applied_index}"
+                )
+        return ", ".join(parts)
+
+    # The last questions.
+
+    def _ask_last(self) -> None:
+        client = self._client("z1")
+        self._employ(self._question(client), client)
+        if not self._wait(lambda: self._busy == 0, 60.0):
+            self.violation(f"the last questions were not answered: {self._state()}")
+        self.history.ended = self.timeline.now
+
+    async def _question(self, client: Client) -> None:
+        asker = Asker(self, client, self._chances("last"))
+        everything = Range(b"\0", b"\0")
+        for machine in self.machines:
+            if not machine.is_removed:
+                await asker.do(everything, machine)
+        leader = self.leader()
+        assert leader is not None and leader.member is not None
+        revision = leader.member.store.current_revision
+        for machine in self.machines:
+            if not machine.is_removed:
+                self.history.finals.append(await self._final(client, machine, revision))
+
+    async def _final(self, client: Client, machine: Machine, revision: int) -> FinalState:
+        async def ask(path: str, message: bytes) -> bytes:
+            answer = await client.ask(machine, "/etcdserverpb." + path, message, 5.0)
+            if answer.code != OK:
+                self.violation(f"{machine.name} refused {path} at the end: {answer.text}")
+            return answer.message
+
+        everything = Range(b"\0", b"\0", serializable=True)
+        current, kvs = decode(everything, await ask("KV/Range", encode(everything)))
+        assert isinstance(kvs, RangeResult)
+        hashed = rpc_pb2.HashKVResponse.FromString(
+            await ask("Maintenance/HashKV", rpc_pb2.HashKVRequest(revision=revision).SerializeToString())
+        )
+        leases = rpc_pb2.LeaseLeasesResponse.FromString(await ask("Lease/LeaseLeases", b""))
+        status = rpc_pb2.StatusResponse.FromString(await ask("Maintenance/Status", b""))
+        self.note("final", machine.name, current, hashed.hash)
+        return FinalState(
+            machine.name,
+            current,
+            hashed.compact_revision,
+            revision,
+            hashed.hash,
+            status.raftAppliedIndex,
+            kvs.kvs,
+            tuple(lease.ID for lease in leases.leases),
+        )
+
+    # Looking on.
+
+    def keep_log(self) -> list[str]:
+        """All that is noted from now on, line by line."""
+        if self._log is None:
+            self._log = []
+        return self._log
+
+
+class _silence:
+    """The members' log lines go nowhere while the world runs, unless somebody listens already."""
+
+    def __enter__(self) -> None:
+        self._logger = logging.getLogger("balsad")
+        self._was = self._logger.level, self._logger.propagate
+        if not self._logger.handlers:
+            self._logger.setLevel(logging.CRITICAL + 1)
+            self._logger.propagate = False
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._was[0])
+        self._logger.propagate = self._was[1]
