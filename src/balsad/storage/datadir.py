@@ -17,6 +17,7 @@ Source: etcd server/datadir, server/etcdmain/etcd.go.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from enum import Enum
 
@@ -78,8 +79,17 @@ class DataDir:
 
 
 def _touch_dir(disk: Disk, path: str, reason: str) -> None:
+    missing: list[str] = []
+    folder = path.rstrip("/")
+    while folder and not disk.exists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
     try:
         disk.makedirs(path)
+        for made in missing:
+            # What is synced in a folder is lost with the folder's own name. Who may not read the parent can't help it.
+            with contextlib.suppress(PermissionError):
+                disk.sync_dir(os.path.dirname(made) or ".")
         probe = os.path.join(path, ".touch")
         disk.close(disk.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
         disk.unlink(probe)
