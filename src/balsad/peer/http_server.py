@@ -2,7 +2,8 @@
 
     head ──> body ──> handler ──(answered)──> next head
       │        └──> BodyReader, who takes it piece by piece
-      └──(refused)──> the rest of the body is thrown away, the connection closed
+      └──(refused)──> the rest of the body is thrown away ──(at its end)──> answered, next head
+                                      └──(more than 256 KiB)──> answered, closed soon after
     handler ──start_stream──> endless answer, until either side closes
 
 Nobody may keep a connection by saying nothing for five seconds, as on etcd's peer port.
@@ -42,6 +43,7 @@ SILENCE_S_MAX: Final = 5.0
 WRITE_BUFFER_HIGH: Final = 1 << 20
 WRITE_BUFFER_LOW: Final = 256 << 10
 LINGER_S: Final = 0.5
+DISCARD_BYTES_MAX: Final = 256 << 10
 HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 SNAPSHOT_BYTES_MAX: Final = 1 << 40
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -159,6 +161,10 @@ class PeerAnswer:
         if self.is_done:
             return
         self.is_done = True
+        if not self._connection.answer_later(lambda: self._respond(status, body, headers)):
+            self._respond(status, body, headers)
+
+    def _respond(self, status: int, body: bytes, headers: Mapping[str, str] | None) -> None:
         connection = self._connection
         keep = self.keep and connection.may_keep()
         fields = {**self.headers, **(headers or {})}
@@ -167,10 +173,9 @@ class PeerAnswer:
             lines.append(f"Content-Length: {len(body)}")
             if "Content-Type" not in fields and body:
                 lines.append(f"Content-Type: {with_type(fields, body)['Content-Type']}")
-        if not keep:
-            lines.append("Connection: close")
-        elif self._is_old:
-            lines.append("Connection: keep-alive")
+        # What is usual for the version goes without saying.
+        if keep == self._is_old:
+            lines.append("Connection: keep-alive" if keep else "Connection: close")
         data = _head_bytes(lines)
         if has_body(status) and not self._is_head:
             data += body
@@ -248,6 +253,8 @@ class PeerConnection(asyncio.Protocol):
         self._body_left = 0
         self._body: list[bytes] = []
         self._reader: BodyReader | None = None
+        self._postponed: Callable[[], None] | None = None
+        self._discard_left = 0
         self._in_batch = False
         self._stream: OutgoingStream | None = None
         self._heard_at = 0.0
@@ -333,6 +340,17 @@ class PeerConnection(asyncio.Protocol):
             data = data[sent:]
         self._transport.write(data)
 
+    def answer_later(self, respond: Callable[[], None]) -> bool:
+        """Whether the answer, given before the body has come in, waits until it has, as with Go."""
+        if self._state != _AT_BODY or self._postponed is not None:
+            return False
+        self._drop_body(keep_framing=True)
+        if self._body_left > DISCARD_BYTES_MAX:
+            return False
+        self._discard_left = DISCARD_BYTES_MAX
+        self._postponed = respond
+        return True
+
     def may_keep(self) -> bool:
         """Whether the connection can be used again: its request was read to the end."""
         return self._state == _ANSWERING and not self._is_half_closed and not self._listener.is_closing
@@ -410,6 +428,7 @@ class PeerConnection(asyncio.Protocol):
             self._transport.write(error_answer(error))
             self.close()
         except UnknownProtocolError:
+            self._transport.write(error_answer(BadRequestError("400 Bad Request")))
             self.close()
         finally:
             self._in_batch = False
@@ -450,8 +469,8 @@ class PeerConnection(asyncio.Protocol):
         self._body = []
         if route.begin is not None:
             self._reader = route.begin(request, answer)
-            if self._reader is None:
-                return self._state == _AT_HEAD  # refused
+            if self._state != _AT_BODY:
+                return False
         if not head.is_chunked and not head.length:
             self._end_body()
         return True
@@ -469,16 +488,25 @@ class PeerConnection(asyncio.Protocol):
             self._body_left -= len(part)
             self._buffered = data[len(part) :]
             done = not self._body_left
-        reader = self._reader
-        if reader is not None:
+        if self._reader is not None or self._postponed is not None:
             parts, self._body = self._body, []
             for part in parts:
-                reader.feed(part)
+                if self._reader is not None:
+                    self._reader.feed(part)
+                else:
+                    self._discard_left -= len(part)
+            if self._discard_left < 0 and self._postponed is not None:
+                self._answer_now()
             if self._state != _AT_BODY:
-                return False  # it has answered already
+                return False
         if done:
             self._end_body()
         return done
+
+    def _answer_now(self) -> None:
+        respond, self._postponed = self._postponed, None
+        assert respond is not None
+        respond()
 
     def _end_body(self) -> None:
         assert self._head is not None
@@ -486,6 +514,9 @@ class PeerConnection(asyncio.Protocol):
         assert self._answer is not None
         self._state = _ANSWERING
         self._chunks = None
+        if self._postponed is not None:
+            self._answer_now()
+            return
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.end()
@@ -513,6 +544,8 @@ class PeerConnection(asyncio.Protocol):
         if self._state == _ANSWERING:
             left = SILENCE_S_MAX
         if left <= 0:
+            if self._postponed is not None:
+                self._answer_now()
             self.close()
             return
         self._timer = self._loop.call_later(left, self._check_silence)
@@ -522,9 +555,10 @@ class PeerConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    def _drop_body(self) -> None:
+    def _drop_body(self, keep_framing: bool = False) -> None:
         self._body = []
-        self._chunks = None
+        if not keep_framing:
+            self._chunks = None
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.lost()
@@ -538,6 +572,7 @@ class PeerConnection(asyncio.Protocol):
         self._stop_timer()
         self._buffered = b""
         self._drop_body()
+        self._postponed = None
         answer, self._answer = self._answer, None
         if answer is not None:
             answer.is_done = True

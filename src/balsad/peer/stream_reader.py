@@ -67,6 +67,7 @@ class _Incoming(asyncio.Protocol):
         self._answer = AnswerReader()
         self._refusal = b""
         self._is_open = False
+        self._is_closed = False
         self._heard_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.opened: asyncio.Future[AnswerReader] = loop.create_future()
@@ -90,6 +91,8 @@ class _Incoming(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_closed:
+            return
         self._heard_at = self._loop.time()
         try:
             body = self._answer.feed(data)
@@ -116,9 +119,11 @@ class _Incoming(asyncio.Protocol):
 
     def close(self, why: str) -> None:
         """End it, once."""
-        if self.ended.done():
+        if self._is_closed:
             return
-        self.ended.set_result(why)
+        self._is_closed = True
+        if not self.ended.done():  # whoever waits may have been cancelled, and the future with it
+            self.ended.set_result(why)
         if not self.opened.done():
             self.opened.set_exception(DialError(why or "EOF"))
             self.opened.exception()  # whoever wants it still gets it
@@ -134,12 +139,16 @@ class _Incoming(asyncio.Protocol):
             return b""
         if answer.status == 200:
             self._is_open = True
-            self.opened.set_result(answer)
+            self._tell(answer)
             return body
         self._refusal = (self._refusal + body)[:REFUSAL_BYTES_MAX]
         if answer.is_complete or len(self._refusal) == REFUSAL_BYTES_MAX:
-            self.opened.set_result(answer)
+            self._tell(answer)
         return b""
+
+    def _tell(self, answer: AnswerReader) -> None:
+        if not self.opened.done():
+            self.opened.set_result(answer)
 
     def _check_silence(self) -> None:
         left = self._heard_at + SILENCE_S_MAX - self._loop.time()

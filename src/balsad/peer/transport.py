@@ -108,8 +108,9 @@ class PeerTransport:
         if self._is_stopped or member_id in self._peers or member_id in self._remotes:
             return
         texts = list(urls)
+        counts = self.counts.get(member_id, PeerCounts())
         try:
-            remote = Remote(self, member_id, texts, self._counts(member_id))
+            remote = Remote(self, member_id, texts, counts)
         except ValueError as error:
             log.warning("ignored a remote peer", extra={"remote-peer-id": format_id(member_id), "error": error})
             return
@@ -118,6 +119,7 @@ class PeerTransport:
             self._dismiss(self._remotes.pop(oldest))
             self.counts.pop(oldest, None)
         self._remotes[member_id] = remote
+        self.counts[member_id] = counts
         log.info("added new remote peer", extra=self._fields("remote-peer-id", member_id, "remote-peer-urls", texts))
 
     def update_peer(self, member_id: int, urls: Iterable[str]) -> None:
