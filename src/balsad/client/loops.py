@@ -175,9 +175,10 @@ class Task(Future):
         if not self._done and not self._cancelled:
             self._cancelled = True
             waits_for, self._waits_for = self._waits_for, None
-            if waits_for is not None:
-                waits_for._callbacks = [one for one in waits_for._callbacks if one != self._step]
+            if waits_for is not None and self._step in waits_for._callbacks:
+                waits_for._callbacks.remove(self._step)
                 self._loop.call_soon(self._step)
+            # Otherwise the next step is already due, and will throw.
 
     def _step(self) -> None:
         self._waits_for = None
