@@ -14,6 +14,7 @@ Source: etcd server/auth/jwt.go, options.go; form3tech-oss/jwt-go (claims, PEM f
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
@@ -31,6 +32,7 @@ METHODS: Final = frozenset(
 )
 MISSING_KEY: Final = "auth: missing key data"
 KEY_MISMATCH: Final = "auth: public and private keys don't match"
+VERIFIED_MAX: Final = 1000
 VERIFY_ONLY: Final = "auth: token signing attempted with verify-only key"
 _REVISION_MAX: Final = (1 << 64) - 1
 
@@ -46,6 +48,8 @@ class JwtTokens:
             raise TokenOptionsError(INVALID_OPTIONS)
         self._method = method
         self._ttl_s = ttl_s
+        # Claims of tokens whose signature was found good: checking one takes longer than most requests.
+        self._verified: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._jws = _jws(method)
         self._private: Any
         self._public: Any
@@ -55,6 +59,18 @@ class JwtTokens:
             self._private = self._public = private_key
         else:
             self._private, self._public = _load_keys(method, private_key, public_key)
+        self._try_keys()
+
+    def _try_keys(self) -> None:
+        """Tell now, not at the first login, of a key that does not fit the method. Raises: TokenOptionsError."""
+        from jwt.exceptions import PyJWTError
+
+        try:
+            self._jws.get_algorithm_by_name(self._method).prepare_key(self._public)
+            if self._private is not None:
+                self._jws.encode(b"", self._private, self._method)
+        except (PyJWTError, TypeError, ValueError) as error:
+            raise TokenOptionsError(f"auth: the key does not fit {self._method}: {error}") from error
 
     @classmethod
     def from_options(cls, options: dict[str, str], read_file: Callable[[str], bytes]) -> JwtTokens:
@@ -91,13 +107,11 @@ class JwtTokens:
 
     def identify(self, token: str, revision: int, *, now: float, unix_now: float) -> Identity | None:
         # The revision that counts is the one in the token: what it allowed then.
-        from jwt.exceptions import PyJWTError
-
-        try:
-            claims = json.loads(self._jws.decode(token, self._public, algorithms=[self._method]))
-        except (PyJWTError, ValueError, RecursionError):
-            return None
-        if not isinstance(claims, dict) or not _is_current(claims, unix_now):
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = self._claims(token)
+        if claims is None or not _is_current(claims, unix_now):
+            self._verified.pop(token, None)
             return None
         username, token_revision = claims.get("username"), claims.get("revision")
         if not isinstance(username, str) or not _is_number(token_revision):
@@ -105,6 +119,21 @@ class JwtTokens:
         if not 0 <= token_revision <= _REVISION_MAX:
             return None
         return Identity(username, int(token_revision))
+
+    def _claims(self, token: str) -> dict[str, Any] | None:
+        """What a token says, if its signature is good."""
+        from jwt.exceptions import PyJWTError
+
+        try:
+            claims = json.loads(self._jws.decode(token, self._public, algorithms=[self._method]))
+        except (PyJWTError, ValueError, RecursionError):
+            return None
+        if not isinstance(claims, dict):
+            return None
+        self._verified[token] = claims
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return claims
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -177,7 +206,7 @@ def _load_keys(method: str, private_pem: bytes, public_pem: bytes) -> tuple[Any,
             else:
                 public = load_pem_public_key(public_pem)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise TokenOptionsError(f"auth: a key for {method} cannot be read: {error}") from error
+        raise TokenOptionsError(f"auth: a key for {method} has to be PEM: PKCS1, PKCS8, PKIX or X.509") from error
     if private is None and public is None:
         raise TokenOptionsError(MISSING_KEY)
     if private_pem and not isinstance(private, private_kind):

@@ -34,7 +34,6 @@ from balsad.errors import (
     PermissionDeniedError,
     PermissionNotGivenError,
     PermissionNotGrantedError,
-    RequestError,
     RoleAlreadyExistError,
     RoleEmptyError,
     RoleNotFoundError,
@@ -355,13 +354,6 @@ class AuthStore:
             raise UserNotFoundError
         if not grants.is_root:
             raise PermissionDeniedError
-
-    def is_admin(self, who: Identity) -> bool:
-        try:
-            self.check_admin(who)
-        except RequestError:
-            return False
-        return True
 
     def has_role(self, name: str, role: str) -> bool:
         user = self._user(name)
