@@ -1,0 +1,90 @@
+"""A balsad whose disk fails once a file appears: `python -m tests.interop.faulty_member FAULT ARGS...`.
+
+FAULT is JSON:
+    {"op": "pwrite", "path": "/wal/", "errno": 28, "when": FILE}    calls of `op` on paths with that in them fail
+    {"short": 100}                                                  every write takes only so many bytes
+    {"wait": "helper"}                                              a process of its own waits for the log's disk
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import balsad.main
+from balsad.__main__ import main
+from balsad.env import Env
+from balsad.env.real import RealClock, RealDisk, RealRandom
+from balsad.storage.wal import writer
+
+
+class FaultyDisk(RealDisk):
+    """The real disk, until the fault begins."""
+
+    def __init__(self, fault: dict[str, Any]) -> None:
+        self._op = fault.get("op", "")
+        self._part = fault.get("path", "")
+        self._errno = fault.get("errno", errno.EIO)
+        self._when = fault.get("when", "")
+        self._short = fault.get("short", 0)
+        self._paths: dict[int, str] = {}
+
+    def _check(self, op: str, path: str) -> None:
+        if op == self._op and self._part in path and os.path.exists(self._when):
+            raise OSError(self._errno, os.strerror(self._errno))
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        self._check("open", path)
+        fd = super().open(path, flags, mode)
+        self._paths[fd] = path
+        return fd
+
+    def write(self, fd: int, data: bytes) -> int:
+        self._check("write", self._paths[fd])
+        return os.write(fd, data[: self._short] if self._short else data)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        self._check("pwrite", self._paths[fd])
+        return os.pwrite(fd, data[: self._short] if self._short else data, offset)
+
+    def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        self._check("pwritev", self._paths[fd])
+        if self._short:
+            return os.pwrite(fd, b"".join(buffers)[: self._short], offset)
+        return os.pwritev(fd, buffers, offset)
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes:
+        return os.pread(fd, min(count, self._short) if self._short else count, offset)
+
+    def fsync(self, fd: int) -> None:
+        self._check("fsync", self._paths[fd])
+        os.fsync(fd)
+
+    def fdatasync(self, fd: int) -> None:
+        self._check("fdatasync", self._paths[fd])
+        os.fdatasync(fd)
+
+    def ftruncate(self, fd: int, length: int) -> None:
+        self._check("ftruncate", self._paths[fd])
+        os.ftruncate(fd, length)
+
+    def rename(self, old: str, new: str) -> None:
+        self._check("rename", new)
+        os.rename(old, new)
+
+
+def run() -> int:
+    fault = json.loads(sys.argv[1])
+    env = Env(clock=RealClock(), random=RealRandom(), disk=FaultyDisk(fault))
+    balsad.main.real_env = lambda: env
+    # Who waits for the log's disk is measured otherwise; a fault needs to know.
+    writer.INLINE_SECONDS_MAX = 0.0 if fault.get("wait") == "helper" else 60.0  # type: ignore[misc]
+    return main(["etcd", *sys.argv[2:]])
+
+
+if __name__ == "__main__":
+    sys.exit(run())
