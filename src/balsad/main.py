@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TLS_VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
-DRAIN_S: Final = 2.0
+DRAIN_S: Final = 0.5
+"""For calls under way; watchers hold theirs for ever, so with any of them it takes that long to stop."""
 
 
 BACKLOG: Final = 1024
