@@ -1,4 +1,4 @@
-"""A certificate of one's own for --peer-auto-tls: it encrypts, it proves nothing.
+"""A certificate of one's own for --auto-tls and --peer-auto-tls: it encrypts, it proves nothing.
 
 Source: etcd client/pkg/transport listener.go (SelfCert).
 """
@@ -51,8 +51,8 @@ def _make(now: float, hosts: Iterable[str], validity_years: int) -> tuple[bytes,
         from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     except ImportError:
         raise StartError(
-            "--peer-auto-tls makes a certificate with the package `cryptography`, which is not installed: "
-            "install it, or give --peer-cert-file and --peer-key-file"
+            "--auto-tls and --peer-auto-tls make a certificate with the package `cryptography`, which is not "
+            "installed: install balsad[auto-tls], or give a certificate and its key"
         ) from None
     names: list[x509.GeneralName] = []
     for host in hosts:
