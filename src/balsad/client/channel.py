@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from balsad.client import codec
 from balsad.client.codec import M, Message
 from balsad.client.endpoints import Endpoint
-from balsad.client.http2 import CANCELED, INTERNAL, OK, UNAVAILABLE, Status, Stream
+from balsad.client.grpc_status import CANCELED, INTERNAL, OK, UNAVAILABLE, Status
+from balsad.client.http2 import Stream
 from balsad.client.link import Link, Wire
 from balsad.client.loops import Handle, Loop, sleep
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from balsad.client.grpc_status import CANCELED, INTERNAL, UNAVAILABLE, Status, status_of, status_of_reset
+
 if TYPE_CHECKING:
     from hpack import Decoder
 
@@ -39,7 +41,6 @@ _PADDED: Final = 8
 _PRIORITY: Final = 32
 
 _ERROR_CANCEL: Final = 8
-_ERROR_REFUSED: Final = 7
 _WINDOW_DEFAULT: Final = 65535
 _WINDOW_MAX: Final = 2**31 - 1
 CONNECTION_WINDOW: Final = 64 << 20
@@ -47,46 +48,6 @@ STREAM_WINDOW: Final = 4 << 20
 _FRAME_SIZE: Final = 16384
 _HEADER_BYTES_MAX: Final = 16 << 20
 
-# gRPC status codes, by name only where this module needs them.
-OK: Final = 0
-CANCELED: Final = 1
-UNKNOWN: Final = 2
-PERMISSION_DENIED: Final = 7
-RESOURCE_EXHAUSTED: Final = 8
-UNIMPLEMENTED: Final = 12
-INTERNAL: Final = 13
-UNAVAILABLE: Final = 14
-UNAUTHENTICATED: Final = 16
-
-# What an RST_STREAM means for the call; all others mean INTERNAL.
-_RST_CODES: Final = {7: UNAVAILABLE, 8: CANCELED, 11: RESOURCE_EXHAUSTED, 12: PERMISSION_DENIED}
-_RST_NAMES: Final = (
-    "NO_ERROR",
-    "PROTOCOL_ERROR",
-    "INTERNAL_ERROR",
-    "FLOW_CONTROL_ERROR",
-    "SETTINGS_TIMEOUT",
-    "STREAM_CLOSED",
-    "FRAME_SIZE_ERROR",
-    "REFUSED_STREAM",
-    "CANCEL",
-    "COMPRESSION_ERROR",
-    "CONNECT_ERROR",
-    "ENHANCE_YOUR_CALM",
-    "INADEQUATE_SECURITY",
-    "HTTP_1_1_REQUIRED",
-)
-# What an HTTP status without a grpc-status means; all others mean UNKNOWN.
-_HTTP_CODES: Final = {
-    400: INTERNAL,
-    401: UNAUTHENTICATED,
-    403: PERMISSION_DENIED,
-    404: UNIMPLEMENTED,
-    429: UNAVAILABLE,
-    502: UNAVAILABLE,
-    503: UNAVAILABLE,
-    504: UNAVAILABLE,
-}
 # Blocks that servers answer with again and again, grpc-go's and balsad's own.
 # They mean the same whatever the table holds, so that a command line tool,
 # whose connection hears no others, need not import a decoder: it is given what
@@ -102,20 +63,6 @@ _COMMON_BLOCKS: Final[dict[bytes, list[tuple[bytes, bytes]]]] = {
 
 class ProtocolError(Exception):
     """The other side does not speak HTTP/2 as it should; the connection is of no more use."""
-
-
-class Status:
-    """How a call ended. `unprocessed`: the server certainly never saw it, so it may be sent again."""
-
-    __slots__ = ("code", "text", "unprocessed")
-
-    def __init__(self, code: int, text: str = "", *, unprocessed: bool = False) -> None:
-        self.code = code
-        self.text = text
-        self.unprocessed = unprocessed
-
-    def __repr__(self) -> str:
-        return f"Status({self.code}, {self.text!r})"
 
 
 class StreamHandler(Protocol):
@@ -178,7 +125,7 @@ class Stream:
         """Grant again what was held back."""
         if self._paused:
             self._paused = False
-            self._connection._credit_stream(self, force=True)
+            self._connection._credit_stream(self)
 
 
 class ClientConnection:
@@ -427,10 +374,7 @@ class ClientConnection:
         stream = self._streams.pop(stream_id, None)
         if stream is None:
             return
-        code = int.from_bytes(payload, "big")
-        name = _RST_NAMES[code] if code < len(_RST_NAMES) else str(code)
-        text = f"stream terminated by RST_STREAM with error code: {name}"
-        self._end(stream, Status(_RST_CODES.get(code, INTERNAL), text, unprocessed=code == _ERROR_REFUSED))
+        self._end(stream, status_of_reset(int.from_bytes(payload, "big")))
         self._start_waiting()
 
     def _on_goaway(self, payload: bytes) -> None:
@@ -455,10 +399,11 @@ class ClientConnection:
         stream._to_credit += size
         buffer = stream._buffer
         buffer += _unpadded(flags, payload)
-        pos = 0
+        pos = missing = 0
         while len(buffer) - pos >= 5:
             end = pos + 5 + int.from_bytes(buffer[pos + 1 : pos + 5], "big")
             if end > len(buffer):
+                missing = end - len(buffer)
                 break
             if buffer[pos]:
                 self._cancel(stream)
@@ -476,13 +421,18 @@ class ClientConnection:
             self._end(stream, Status(INTERNAL, "server closed the stream without sending trailers"))
             self._start_waiting()
         else:
-            # A message that is not yet whole must be let in, whoever pauses.
-            self._credit_stream(stream, force=len(buffer) > 0)
+            self._credit_stream(stream, missing)
 
-    def _credit_stream(self, stream: Stream, *, force: bool = False) -> None:
-        if stream._to_credit >= STREAM_WINDOW // 4 and (force or not stream._paused) and not stream._finished:
-            self._out.append(_frame(WINDOW_UPDATE, 0, stream.id, stream._to_credit.to_bytes(4, "big")))
-            stream._to_credit = 0
+    def _credit_stream(self, stream: Stream, missing: int = 0) -> None:
+        """Grant what was used up; while paused only what the message under way still misses."""
+        credit = stream._to_credit
+        if stream._paused:
+            credit = missing - (STREAM_WINDOW - credit)
+        elif credit < STREAM_WINDOW // 4:
+            return
+        if credit > 0 and not stream._finished:
+            self._out.append(_frame(WINDOW_UPDATE, 0, stream.id, credit.to_bytes(4, "big")))
+            stream._to_credit -= credit
 
     def _on_header_part(self, flags: int, part: bytes) -> None:
         self._header_block += part
@@ -498,7 +448,7 @@ class ClientConnection:
         if stream is None:
             return
         ended = bool(self._header_flags & _END_STREAM)
-        status = _status_of(headers, ended)
+        status = status_of(headers, ended)
         if status is not None:
             self._streams.pop(stream_id, None)
             if not ended:
@@ -541,34 +491,6 @@ class ClientConnection:
             stream.handler.on_end(status)
 
 
-def _status_of(headers: list[tuple[bytes, bytes]], ended: bool) -> Status | None:
-    """The end of the call if these headers are its trailers, or if they are no gRPC answer at all."""
-    http_status = b""
-    content_type = b""
-    code: bytes | None = None
-    text = b""
-    for name, value in headers:
-        if name == b"grpc-status":
-            code = value
-        elif name == b"grpc-message":
-            text = value
-        elif name == b":status":
-            http_status = value
-        elif name == b"content-type":
-            content_type = value
-    if http_status.startswith(b"1"):
-        return None
-    if code is not None and ended:
-        return Status(int(code) if code.isdigit() else UNKNOWN, _unpercent(text))
-    if http_status and (http_status != b"200" or not content_type.startswith(b"application/grpc")):
-        number = int(http_status) if http_status.isdigit() else 0
-        said = f'unexpected HTTP status code received from server: {number}; content-type "{content_type.decode()}"'
-        return Status(_HTTP_CODES.get(number, UNKNOWN), said)
-    if ended:
-        return Status(INTERNAL, "server closed the stream without sending trailers")
-    return None
-
-
 def _frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream_id.to_bytes(4, "big") + payload
 
@@ -597,22 +519,3 @@ def _string(value: bytes) -> bytes:
 def _literal(index: bytes, value: bytes) -> bytes:
     """A header that is not to be indexed, its name by its index in the static table."""
     return index + _string(value)
-
-
-def _unpercent(text: bytes) -> str:
-    """The text of a grpc-message: %XX stands for a byte."""
-    if b"%" in text:
-        out = bytearray()
-        pos = 0
-        while pos < len(text):
-            if text[pos] == 37 and pos + 2 < len(text):
-                try:
-                    out.append(int(text[pos + 1 : pos + 3], 16))
-                    pos += 3
-                    continue
-                except ValueError:
-                    pass
-            out.append(text[pos])
-            pos += 1
-        text = bytes(out)
-    return text.decode("utf-8", "replace")

@@ -238,7 +238,7 @@ class SmallLoop:
 
     def call_later(self, delay: float, callback: Callable[..., Any], /, *args: Any) -> _Timer:
         self._order += 1
-        timer = _Timer(time.monotonic() + delay, self._order, callback, args)
+        timer = _Timer(self.time() + delay, self._order, callback, args)
         heapq.heappush(self._timers, timer)
         return timer
 
@@ -276,7 +276,7 @@ class SmallLoop:
             heapq.heappop(timers)
         timeout_ms: float | None = None
         if timers:
-            timeout_ms = max(0.0, (timers[0].when - time.monotonic()) * 1000)
+            timeout_ms = max(0.0, (timers[0].when - self.time()) * 1000)
         if self.before_wait is not None:
             self.before_wait()
         for fd, events in self._poll.poll(timeout_ms):
@@ -285,7 +285,7 @@ class SmallLoop:
                 self.call_soon(on_read)
             if on_write is not None and events & ~select.POLLIN:
                 self.call_soon(on_write)
-        now = time.monotonic()
+        now = self.time()
         while timers and timers[0].when <= now:
             self._ready.append(heapq.heappop(timers))
 

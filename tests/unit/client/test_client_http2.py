@@ -8,7 +8,8 @@ import pytest
 from hpack import Decoder, Encoder
 
 from balsad.client import http2
-from balsad.client.http2 import ClientConnection, ProtocolError, Status, Stream
+from balsad.client.grpc_status import Status
+from balsad.client.http2 import ClientConnection, ProtocolError, Stream
 
 SETTINGS_EMPTY = b"\0\0\0\x04\0\0\0\0\0"
 GRPC_OK = [(":status", "200"), ("content-type", "application/grpc")]
