@@ -20,6 +20,7 @@ from balsad.__main__ import main
 from balsad.env import Env
 from balsad.env.real import RealClock, RealDisk, RealRandom
 from balsad.storage.wal import writer
+from tests.interop.servers import Program
 
 
 class FaultyDisk(RealDisk):
@@ -75,6 +76,11 @@ class FaultyDisk(RealDisk):
     def rename(self, old: str, new: str) -> None:
         self._check("rename", new)
         os.rename(old, new)
+
+
+def faulty(**fault: Any) -> Program:
+    """A balsad with this fault."""
+    return Program("balsad", (sys.executable, "-m", "tests.interop.faulty_member", json.dumps(fault)))
 
 
 def run() -> int:

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,16 +22,13 @@ import grpc
 import pytest
 
 from balsad.proto import rpc_pb2 as rpc
-from tests.interop.servers import Member, Program, balsad, copy_data_dir, etcdutl, real, start
+from tests.interop.faulty_member import faulty
+from tests.interop.servers import Member, balsad, copy_data_dir, etcdutl, real, start
 from tests.interop.v3 import V3, connect
 
 pytestmark = [pytest.mark.real]
 
 END_S = 15.0
-
-
-def faulty(**fault: Any) -> Program:
-    return Program("balsad", (sys.executable, "-m", "tests.interop.faulty_member", json.dumps(fault)))
 
 
 def log_lines(member: Member) -> list[dict[str, Any]]:
