@@ -4,6 +4,7 @@ from balsad.peer.backend import DbSnapshot, HashKv, LeaseTimes, PeerBackend, Raf
 from balsad.peer.counts import PeerCounts, copy_peer_counts
 from balsad.peer.listener import PeerListener
 from balsad.peer.questions import PeerClient, PeerQuestionError, RemoteCluster, Versions
+from balsad.peer.self_signed import self_signed
 from balsad.peer.server import peer_server
 from balsad.peer.tls import PeerTls
 from balsad.peer.transport import PeerTransport
@@ -24,4 +25,5 @@ __all__ = [
     "Versions",
     "copy_peer_counts",
     "peer_server",
+    "self_signed",
 ]

@@ -16,6 +16,7 @@ from balsad.lease import NotPrimaryError
 from balsad.peer.backend import HashKv, LeaseTimes
 from balsad.peer.questions import PeerQuestionError
 from balsad.peer.transport import PeerTransport
+from balsad.server.corruption import CorruptionChecks, PeerHash
 
 if TYPE_CHECKING:
     from balsad.membership import Member as ClusterMember
@@ -44,6 +45,11 @@ class MemberPeers:
         service.ask_leader_to_promote = self.ask_to_promote
         service.leader_leases = self
         member.versions.ask_others = self.ask_versions
+        self.corruption = CorruptionChecks(service, self._hash_of)
+        if config.corrupt_check_time_s:
+            member.every("corruption check", config.corrupt_check_time_s, self._check_corruption)
+        if config.compact_hash_check:
+            member.every("compact hash check", config.compact_hash_check_time_s, self._check_compactions)
         return PeerTransport(
             member_id=service.member_id,
             cluster_id=service.cluster_id,
@@ -205,6 +211,18 @@ class MemberPeers:
             done([ETCD_VERSION, *(None if versions is None else versions.server for versions in found.values())])
 
         self._start(run(), "versions of the members")
+
+    async def _hash_of(self, other: ClusterMember, revision: int) -> PeerHash:
+        found = await self._asker.hashkv(other.peer_urls, revision, self.member.service.cluster_id)
+        return PeerHash(
+            hash=found.hash, current_revision=found.current_revision, compact_revision=found.compact_revision
+        )
+
+    def _check_corruption(self) -> None:
+        self._start(self.corruption.check_now(), "corruption check")
+
+    def _check_compactions(self) -> None:
+        self._start(self.corruption.check_compactions(), "compact hash check")
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
