@@ -17,7 +17,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from balsad.api import MemberPages, client_handler, monitoring_handler, register_services
-from balsad.config import ServerConfig, StartError, Url, check_join, start_fields
+from balsad.config import (
+    ServerConfig,
+    StartError,
+    Url,
+    check_bootstrap,
+    check_join,
+    resolve_patiently,
+    start_fields,
+)
 from balsad.env.real import real_env
 from balsad.observe import log_loop_exception
 from balsad.peer import (
@@ -64,11 +72,13 @@ def _bind(url: Url, config: ServerConfig) -> socket.socket:
             raise StartError(f"listen unix {url.address}: bind: {_reason(error)}") from None
     else:
         try:
-            family, _, _, _, address = socket.getaddrinfo(
+            found = socket.getaddrinfo(
                 url.host or None, url.port_number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
+            )
         except OSError as error:
             raise StartError(f"listen tcp: lookup {url.host}: {_reason(error)}") from None
+        # `localhost` may be ::1 first, where no client looks that asks 127.0.0.1: prefer IPv4, as Go does.
+        family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if config.socket_reuse_port:
@@ -103,7 +113,7 @@ async def run(config: ServerConfig, env: Env) -> None:
         log.info("configuring client listeners", extra={"listen-client-urls": _texts(config.listen_client_urls)})
         clients = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_client_urls]
         monitors = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_metrics_urls]
-        tls = _server_tls(config)
+        tls = _server_tls(config, env)
         initialized = env.disk.is_dir(config.member_dir)
         log.info("starting an etcd server", extra=start_fields(config, member_initialized=initialized))
         broken: asyncio.Future[None] = loop.create_future()
@@ -116,6 +126,8 @@ async def run(config: ServerConfig, env: Env) -> None:
 
         peer_tls = PeerTls.from_config(config, env)
         asker = PeerClient(peer_tls, dial_timeout_s=config.peer_dial_timeout_s)
+        if is_founding(config, env):
+            await asyncio.to_thread(_check_founding, config)
         existing = await _find_cluster(config, asker) if needs_existing(config, env) else None
         joint = MemberPeers(asker)
         made: list[PeerTransport] = []
@@ -138,6 +150,8 @@ async def run(config: ServerConfig, env: Env) -> None:
             for url, bound in peers:
                 await peer_listener.listen_bound(bound, secure=url.is_secure)
                 log.info("serving peer traffic", extra={"address": url.address})
+            if config.initial_corrupt_check and not member.booted.is_new:
+                await joint.corruption.check_start()
             published: asyncio.Future[None] = loop.create_future()
             member.start(lambda: published.set_result(None))
             await _first(published, left, broken)
@@ -181,6 +195,13 @@ async def run(config: ServerConfig, env: Env) -> None:
             raise
 
 
+def _check_founding(config: ServerConfig) -> None:
+    """Raises: StartError. May wait for DNS."""
+    if config.discovery or config.discovery_srv or config.discovery_endpoints:
+        raise StartError("discovery is not supported yet: name all members in --initial-cluster")
+    check_bootstrap(config, resolve_patiently)
+
+
 async def _find_cluster(config: ServerConfig, asker: PeerClient) -> ExistingCluster:
     """The running cluster that this member is to join, as one of its members tells. Raises StartError."""
     check_join(config)
@@ -218,14 +239,22 @@ async def _first(*futures: asyncio.Future[None]) -> None:
             await future
 
 
-def _server_tls(config: ServerConfig) -> ServerTls | None:
-    """What https listeners speak, if certificates are given."""
+def _server_tls(config: ServerConfig, env: Env) -> ServerTls | None:
+    """What https listeners speak, if certificates are given or --auto-tls makes some. Raises: StartError."""
     tls = config.client_tls
-    if tls.is_empty:
+    cert_file, key_file = tls.cert_file, tls.key_file
+    if tls.auto_tls and not tls.is_empty:
+        log.warning("ignoring client auto TLS since certs given")
+    elif tls.auto_tls:
+        hosts = [url.host for url in config.listen_client_urls]
+        folder = os.path.join(config.data_dir, "fixtures", "client")
+        years = config.self_signed_cert_validity_years
+        cert_file, key_file = self_signed(env.disk, env.clock.time(), folder, hosts, years)
+    elif tls.is_empty:
         return None
     return ServerTls(
-        cert_file=tls.cert_file,
-        key_file=tls.key_file,
+        cert_file=cert_file,
+        key_file=key_file,
         trusted_ca_file=tls.trusted_ca_file,
         client_cert_auth=tls.client_cert_auth,
         crl_file=tls.crl_file,

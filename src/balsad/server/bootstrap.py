@@ -145,6 +145,12 @@ def needs_existing(config: ServerConfig, env: Env) -> bool:
     return not config.is_new_cluster and not wal_exists(env.disk, data_dir.wal)
 
 
+def is_founding(config: ServerConfig, env: Env) -> bool:
+    """Whether the member founds its cluster, by itself or at the same time as others."""
+    data_dir = DataDir(config.data_dir, config.wal_dir or None)
+    return config.is_new_cluster and not wal_exists(env.disk, data_dir.wal)
+
+
 def _server_version(config: ServerConfig) -> Version:
     return Version.parse(ETCD_VERSION)
 

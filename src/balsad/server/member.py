@@ -357,13 +357,13 @@ class Member:
         self.booted.wal.failed = self._failed
         self.driver.drain()
         config = self.config
-        self._every("raft tick", config.tick_s, self._tick)
-        self._every("lease expiry", LEASE_INTERVAL_S, self._expire_leases)
-        self._every("cluster version", VERSION_CHECK_S, self.versions.check)
-        self._every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
+        self.every("raft tick", config.tick_s, self._tick)
+        self.every("lease expiry", LEASE_INTERVAL_S, self._expire_leases)
+        self.every("cluster version", VERSION_CHECK_S, self.versions.check)
+        self.every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
         if self.auto_compaction is not None:
             self.auto_compaction.start(self.env.clock.monotonic(), self.store.current_revision)
-            self._every("auto compaction", 1.0, self._auto_compact)
+            self.every("auto compaction", 1.0, self._auto_compact)
         if self.applier.conf_state.voters == (self.service.member_id,):
             # The only voter need not wait for anybody's silence.
             self.driver.node.campaign()
@@ -382,7 +382,7 @@ class Member:
 
         Publisher(self.service, attributes, published).start()
 
-    def _every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
+    def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
         """Call `action` every so many seconds until the member stops."""
         due = self._loop.time() + seconds
 
