@@ -35,10 +35,11 @@ from balsad.peer import (
     PeerTransport,
     copy_peer_counts,
     peer_server,
+    self_signed,
 )
 from balsad.peer.joint import MemberPeers
 from balsad.raft import RaftPanic
-from balsad.server.bootstrap import ExistingCluster, needs_existing
+from balsad.server.bootstrap import ExistingCluster, is_founding, needs_existing
 from balsad.server.counts import copy_counts
 from balsad.server.member import Member
 from balsad.server.systemd import notify

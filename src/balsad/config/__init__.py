@@ -5,6 +5,7 @@ from balsad.config.default_host import default_host
 from balsad.config.load import Loaded, load
 from balsad.config.log_settings import LogSettings, Rotation
 from balsad.config.notes import Note
+from balsad.config.resolve import resolve_patiently
 from balsad.config.server_config import (
     DEFAULT_CLIENT_URL,
     DEFAULT_PEER_URL,
@@ -40,5 +41,6 @@ __all__ = [
     "parse_url",
     "parse_url_map",
     "parse_urls",
+    "resolve_patiently",
     "start_fields",
 ]

@@ -17,8 +17,6 @@ import hashlib
 import logging
 import os
 import shutil
-import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +29,7 @@ from balsad.config import (
     format_url_map,
     parse_url_map,
     parse_urls,
+    resolve_patiently,
 )
 from balsad.config.versions import ETCD_VERSION
 from balsad.env import Disk
@@ -62,8 +61,6 @@ _HASH_BYTES: Final = 32
 # A db is a whole number of pages, and those of 512 bytes or more: what is over is a hash.
 _SECTOR_BYTES: Final = 512
 _TERM: Final = 1
-_RESOLVE_TRIES: Final = 30
-_RESOLVE_PAUSE_S: Final = 1.0
 
 _WAL_OPTIONS: Final = WalOptions(sync=INLINE)
 
@@ -106,7 +103,7 @@ def snapshot_restore(
     """
     if (options.bump_revision > 0) != options.mark_compacted:
         raise OpsError("--mark-compacted required if --revision-bump > 0")
-    cluster = _found_cluster(options, _resolve_patiently if resolve is None else resolve)
+    cluster = _found_cluster(options, resolve_patiently if resolve is None else resolve)
     data_dir = options.data_dir or f"{options.name}.etcd"
     disk = real_env().disk if disk is None else disk
     if disk.exists(data_dir) and (not disk.is_dir(data_dir) or disk.listdir(data_dir)):
@@ -142,21 +139,6 @@ def _found_cluster(options: RestoreOptions, resolve: Callable[[str], str]) -> Cl
     assert member is not None, "the checks found its name"
     cluster.local_id = member.id
     return cluster
-
-
-def _resolve_patiently(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    for attempt in range(_RESOLVE_TRIES):
-        try:
-            found = socket.getaddrinfo(host.strip("[]"), port or None, type=socket.SOCK_STREAM)
-        except OSError:
-            if attempt == _RESOLVE_TRIES - 1:
-                raise
-            time.sleep(_RESOLVE_PAUSE_S)
-            continue
-        ip, number = socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-        return f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}"
-    raise AssertionError("not reached")
 
 
 class _Restore:
