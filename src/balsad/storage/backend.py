@@ -329,17 +329,18 @@ class Backend:
         """Whether a commit job is not finished yet."""
         return self._job is not None
 
-    def commit_job(self) -> CommitJob | None:
+    def commit_job(self, *, with_hooks: bool = False) -> CommitJob | None:
         """Start a commit of all that is pending; None when there is nothing. Only one at a time.
 
+        `with_hooks` asks the hooks also when nothing else is pending: they may have something to add.
         Raises: StorageError when an earlier write failed: this backend will never commit again.
         """
         self._check()
         assert self._job is None, "a commit is under way"
-        if not self.pending_ops:
+        if not self.pending_ops and not with_hooks:
             return None
         self._run_hooks()
-        return self._start()
+        return self._start() if self.pending_ops else None
 
     def _check(self) -> None:
         if self.database.failure is not None:

@@ -197,6 +197,18 @@ def test_hooks_run_at_the_start_of_a_commit_and_their_puts_are_in_it(backend: Ba
     assert backend.database.view.get(schema.META, schema.CONSISTENT_INDEX) == schema.encode_u64(1)
 
 
+def test_what_hooks_add_is_committed_alone_when_they_are_asked_for(backend: Backend) -> None:
+    """A raft snapshot names an index that the db must have reached, also if the last entries changed no key."""
+    backend.commit()
+    backend.before_commit.append(lambda: backend.put(schema.META, schema.CONSISTENT_INDEX, schema.encode_u64(7)))
+
+    job = backend.commit_job(with_hooks=True)
+
+    assert job is not None
+    job.complete()
+    assert backend.database.view.get(schema.META, schema.CONSISTENT_INDEX) == schema.encode_u64(7)
+
+
 def test_a_large_batch_is_built_in_many_steps(backend: Backend) -> None:
     """What one step does is bounded: by changes where they scatter, by bytes where values are large."""
     pending = backend.pending_of(KEY)
