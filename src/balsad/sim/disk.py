@@ -332,8 +332,11 @@ class SimDisk:
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         file, path = self._file(fd)
         self._step("write", path, self.volume.write_s)
-        if self.volume.short_writes and len(data) > 1 and self._random.random() < self.volume.short_writes:
-            data = data[: self._random.randrange(1, len(data))]
+        if self.volume.short_writes and self._random.random() < self.volume.short_writes:
+            # At the end of some sector: a process that is killed amid a write leaves whole ones behind.
+            sectors = (offset + len(data) - 1) // SECTOR - offset // SECTOR
+            if sectors:
+                data = data[: (offset // SECTOR + self._random.randint(1, sectors)) * SECTOR - offset]
         self._need_room(file, offset + len(data), path)
         file.write(offset, bytes(data))
         return len(data)

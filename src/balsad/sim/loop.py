@@ -294,6 +294,14 @@ class Process(Loop):
         """End it, in the midst of whatever it does."""
         self.is_dead = True
         self._readers.clear()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            coroutine = task.get_coro()
+            if not task.done() and isinstance(coroutine, Coroutine):
+                try:
+                    coroutine.close()
+                except (Dead, RuntimeError, ValueError):
+                    pass  # it is the one that runs now, or would not go
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:

@@ -209,7 +209,9 @@ class Machine:
                 await member.stop()
             except Dead:
                 return
+            except Exception as error:
+                self._failing(process)(error)
             if self.process is process:
                 self.kill()
 
-        process.timeline.put(process.now, process, process.create_task, (end(),), None)
+        process.call_soon(lambda: process.create_task(end()))

@@ -50,6 +50,7 @@ class SimCall(Call):
 
     def __init__(self, front: Front, headers: Headers, answers: Answers, line: Line) -> None:
         self.headers = headers
+        self.handler = None
         self.front = front
         self.answers = answers
         self.line = line
