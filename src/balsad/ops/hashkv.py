@@ -29,7 +29,8 @@ class HashKv:
 class _ReadOnly:
     """A view of a file as the store's backend; what is written to it is forgotten."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, path: str, view: View) -> None:
+        self.path = path
         self._view = view
         self._changes: dict[bytes, dict[bytes, bytes | None]] = {}
 
@@ -62,7 +63,7 @@ def hashkv(path: str, rev: int = 0, disk: Disk | None = None) -> HashKv:
     """
     database = open_db(real_env().disk if disk is None else disk, path)
     try:
-        store = Store(_ReadOnly(database.view), leases=NoLeases())
+        store = Store(_ReadOnly(path, database.view), leases=NoLeases())
         store.restore()
         result = store.hash_by_revision(rev)
         return HashKv(hash=result.hash, hash_revision=result.revision, compact_revision=result.compact_revision)
