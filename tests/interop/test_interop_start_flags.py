@@ -1,0 +1,79 @@
+"""What the flags of a start promise: certificates made when asked for, a founder that is who it says."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.interop.servers import balsad, clean_environment, fetch, program, programs, start
+
+START_S = 30.0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("who", programs())
+def test_auto_tls_serves_https_and_nothing_else(who: str, tmp_path: Path) -> None:
+    """Source: embed.Config.ClientSelfCert. The certificate proves nothing, so it is not checked here."""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname = False
+    anybody.verify_mode = ssl.CERT_NONE
+    data_dir = tmp_path / "data"
+
+    with start(program(who), data_dir, "--auto-tls", healthy=False) as member:
+        # The usual flags say http; the client URLs that win are these.
+        url = member.client_url.replace("http://", "https://")
+        member.stop()
+        flags = (f"--listen-client-urls={url}", f"--advertise-client-urls={url}", "--auto-tls")
+        with start(program(who), data_dir, *flags, like=member, healthy=False) as again:
+            assert b'"health":"true"' in _eventually(f"{url}/health", anybody)
+            with pytest.raises(OSError):
+                fetch(f"{again.client_url}/health")
+
+    assert sorted(path.name for path in (data_dir / "fixtures/client").iterdir()) == ["cert.pem", "key.pem"]
+    assert (data_dir / "fixtures/client/key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def _eventually(url: str, context: ssl.SSLContext) -> bytes:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5, context=context) as answer:
+                return bytes(answer.read())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("who", programs())
+def test_a_founder_must_advertise_the_urls_it_is_named_with(who: str, tmp_path: Path) -> None:
+    """Source: ServerConfig.advertiseMatchesCluster."""
+    flag = "--initial-cluster=default=http://127.0.0.1:1"
+    with start(program(who), tmp_path / "data", flag, healthy=False) as member:
+        assert member.process.wait(START_S) == 1
+
+    assert "--initial-cluster has default=http://127.0.0.1:1 but missing from " in member.logs()
+    assert not (tmp_path / "data/member/wal").exists()
+
+
+def test_discovery_is_refused_in_so_many_words(tmp_path: Path) -> None:
+    """A member that waits for others must not found a cluster of its own."""
+    done = subprocess.run(
+        [*balsad().command, f"--data-dir={tmp_path}/data", "--discovery=http://127.0.0.1:1/v2/keys/x"]
+        + ["--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0"]
+        + ["--listen-peer-urls=http://127.0.0.1:0"],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+    )
+
+    assert done.returncode == 1
+    assert "discovery is not supported yet" in done.stderr
+    assert not (tmp_path / "data/member").exists()
