@@ -125,6 +125,7 @@ class Link:
         self._on_change = on_change
         self._changed: Any = None
         self._task: Any = None
+        self._draining: list[Wire] = []
         self._secure = endpoint.secure if endpoint.secure is not None else tls is not None
         self._may_switch = either_mode and endpoint.secure is None and endpoint.is_loopback
 
@@ -145,8 +146,9 @@ class Link:
             self._task.cancel()
             self._task = None
         wire, self.wire = self.wire, None
-        if wire is not None:
-            wire.close()
+        for one in [*self._draining, *([] if wire is None else [wire])]:
+            one.close()
+        self._draining.clear()
 
     async def _run(self) -> None:
         failures = 0
@@ -262,6 +264,7 @@ class Link:
                 if connection.draining:
                     # Its calls end on it while the next connection serves new ones.
                     self.wire = None
+                    self._draining = [one for one in self._draining if not one.connection.closed] + [wire]
                     return True
                 await self._changed
         finally:
