@@ -207,7 +207,16 @@ def has_streams(end: End, peer_id: int) -> bool:
 class RaftMember:
     """A member of a cluster founded by flags, with its log in memory and no state machine."""
 
-    def __init__(self, name: str, sock: socket.socket, urls: dict[str, str], token: str, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        sock: socket.socket,
+        urls: dict[str, str],
+        folder: Path,
+        *,
+        token: str = "etcd-cluster",
+        tls: PeerTls | None = None,
+    ) -> None:
         self.name = name
         self.pages = Pages()
         cluster = Cluster.from_initial(
@@ -220,12 +229,13 @@ class RaftMember:
         self.id = me.id
         self.applied: list[Entry] = []
         self.snapshots: list[Snapshot] = []
-        self.to_send: list[tuple[Message, DbSnapshot]] = []
+        self.make_db: Callable[[Message], DbSnapshot] | None = None
+        """Gives the database for a snapshot that raft wants to send, and completes its message."""
         self.snapshot_results: list[tuple[int, bool]] = []
         self.removed: set[int] = set()
         self.is_told_removed = False
         self._sock = sock
-        self._log = MemoryLog()
+        self.log = MemoryLog()
         entries = [
             Entry(
                 EntryType.CONF_CHANGE,
@@ -235,12 +245,12 @@ class RaftMember:
             )
             for at, one in enumerate(cluster.members())
         ]
-        self._log.set_hard_state(HardState(1, 0, len(entries)))
-        self._log.append(entries)
+        self.log.set_hard_state(HardState(1, 0, len(entries)))
+        self.log.append(entries)
         self.node = RawNode(
             Config(
                 id=self.id,
-                storage=self._log,
+                storage=self.log,
                 random=random.Random(7).randrange,
                 election_tick=10,
                 heartbeat_tick=1,
@@ -252,18 +262,19 @@ class RaftMember:
         )
         env = real_env()
         self.transport = PeerTransport(
-            member_id=self.id, cluster_id=self.cluster_id, urls=[urls[name]], backend=self, env=env
+            member_id=self.id, cluster_id=self.cluster_id, urls=[urls[name]], backend=self, env=env, tls=tls
         )
         folder.mkdir(parents=True, exist_ok=True)
         self.listener = peer_server(
-            self.transport, self.pages, disk=env.disk, snapshotter=Snapshotter(env.disk, str(folder))
+            self.transport, self.pages, disk=env.disk, snapshotter=Snapshotter(env.disk, str(folder)), tls=tls
         )
+        self._is_secure = tls is not None
         for one in cluster.members():
             if one.id != self.id:
                 self.transport.add_peer(one.id, one.peer_urls)
 
     async def __aenter__(self) -> RaftMember:
-        await self.listener.listen_bound(self._sock)
+        await self.listener.listen_bound(self._sock, secure=self._is_secure)
         self._ticking = asyncio.ensure_future(self._tick())
         return self
 
@@ -302,13 +313,16 @@ class RaftMember:
             ready = self.node.ready()
             self.node.take_events()
             if ready.snapshot is not None:
-                self._log.apply_snapshot(ready.snapshot)
+                self.log.apply_snapshot(ready.snapshot)
                 self.snapshots.append(ready.snapshot)
             if ready.hard_state is not None:
-                self._log.set_hard_state(ready.hard_state)
+                self.log.set_hard_state(ready.hard_state)
             if ready.entries:
-                self._log.append(ready.entries)
+                self.log.append(ready.entries)
             self.transport.send([message for message in ready.messages if message.type != MSG_SNAP])
+            for message in ready.messages:
+                if message.type == MSG_SNAP and self.make_db is not None:
+                    self.transport.send_snapshot(message, self.make_db(message))
             for entry in ready.committed_entries:
                 self._apply(entry)
             self.node.advance(ready)
