@@ -13,7 +13,7 @@ from balsad.proto import auth_pb2
 from balsad.proto import rpc_pb2 as rpc
 from balsad.storage import Backend, schema
 from tests.interop.auth_calls import AuthCalls, connect
-from tests.interop.servers import Program, balsad, copy_data_dir, program, programs, real, real_34, start
+from tests.interop.servers import Program, balsad, copy_data_dir, fetch, program, programs, real, real_34, start
 
 READWRITE: Any = 2
 READ: Any = 0
@@ -101,9 +101,12 @@ def test_the_same_requests_leave_the_same_rows(tmp_path: Path) -> None:
         data_dir = tmp_path / each.name.replace(" ", "-")
         with start(each, data_dir, "--bcrypt-cost=5") as member, connect(member.address) as calls:
             furnish(calls)
-        found.append(rows(data_dir))
+            metrics = fetch(member.client_url + "/metrics")[1].decode().splitlines()
+        revision = [line for line in metrics if line.startswith("etcd_debugging_auth_revision ")]
+        found.append((rows(data_dir), revision))
 
     assert found[0] == found[1]
+    assert found[0][1] == ["etcd_debugging_auth_revision 16"]
 
 
 @pytest.mark.real

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -112,6 +113,26 @@ def test_a_member_without_the_private_key_gives_out_no_tokens(name: str, tmp_pat
             "UNKNOWN",
             "auth: token signing attempted with verify-only key",
         )
+
+
+# Simple tokens.
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", programs())
+def test_a_simple_token_lives_as_long_as_it_is_used(name: str, tmp_path: Path) -> None:
+    flags = ("--bcrypt-cost=4", "--auth-token-ttl=2")
+    with start(program(name), tmp_path / "data", *flags) as member, connect(member.address) as calls:
+        furnish(calls)
+        used, unused = calls.login("u", "pw"), calls.login("u", "pw")
+
+        for _ in range(4):
+            time.sleep(1.0)
+            assert calls.outcome("KV/Put", PUT, used).header.revision > 1
+
+        assert calls.outcome("KV/Put", PUT, unused) == BAD_TOKEN
+        calls.call("Auth/UserDelete", rpc.AuthUserDeleteRequest(name="u"), calls.login("root", "rpw"))
+        assert calls.outcome("KV/Put", PUT, used) == BAD_TOKEN
 
 
 # Certificates.
