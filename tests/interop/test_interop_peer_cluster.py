@@ -247,6 +247,8 @@ def test_ours_asks_a_real_member_and_is_asked(tmp_path: Path) -> None:
                 await client.hashkv([theirs.url], 999, found.cluster_id)
             with pytest.raises(MemberNotFoundError):
                 await client.promote_member([theirs.url], 5)
+            # A conf change right behind another would be dropped by raft.
+            await theirs.ctl("put", "between", "them")
             with pytest.raises(MemberNotLearnerError):
                 await client.promote_member([theirs.url], member.id)
             client.close()
