@@ -44,7 +44,6 @@ class Call(Stream):
     """Called when the client reset the call, its deadline passed or the connection was lost."""
     on_deadline: Callable[[], None] | None = None
     """Called instead of answering DEADLINE_EXCEEDED; it has to end the call."""
-    handler: StreamHandler | None = None
     headers_sent: bool = False
     begun: bool = False
     """Handed to the application, and counted as started."""
@@ -56,6 +55,8 @@ class Call(Stream):
         self.connection = connection
         self.stream_id = stream_id
         self.headers = headers
+        # Not a default of the class: mypyc would leave it undefined, since StreamHandler is a Protocol.
+        self.handler: StreamHandler | None = None
 
     @property
     def peer_name(self) -> str:

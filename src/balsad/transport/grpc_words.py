@@ -19,7 +19,7 @@ CONTENT_TYPE: Final = b"application/grpc"
 RESPONSE_BLOCK: Final = b"\x88\x0f\x10" + bytes((len(CONTENT_TYPE),)) + CONTENT_TYPE
 OK_BLOCK: Final = literal(b"grpc-status", b"0") + literal(b"grpc-message", b"")
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # what stands for a byte that is no UTF-8
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")  # what stands for a byte that is no UTF-8
 
 _UNIT_S: Final[dict[int, float]] = {
     ord("H"): 3600.0,

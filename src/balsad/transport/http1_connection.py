@@ -88,7 +88,7 @@ class Http1Connection:
     def eof_received(self) -> bool:
         # The client may have finished asking and still be listening, though not to an answer without an end.
         answer = self.answer
-        if answer is not None and not answer.started:
+        if answer is not None and not answer.started and not self.secure:
             self.closing = True
             return True
         return False

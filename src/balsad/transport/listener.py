@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WRITE_BUFFER_HIGH: Final = 1 << 20
 WRITE_BUFFER_LOW: Final = 256 << 10
+ABORT_S: Final = 1.0
 
 
 class FirstBytes(asyncio.Protocol):
@@ -162,7 +163,8 @@ async def drain(server: RpcServer, grace_s: float) -> None:
         await asyncio.sleep(0.01)
     for connection in list(server.connections):
         connection.abort()
-    while server.connections:
+    stop = loop.time() + ABORT_S
+    while server.connections and loop.time() < stop:
         await asyncio.sleep(0)
 
 

@@ -204,5 +204,7 @@ class RpcServer:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self.timers.run(self.now())
-        self._schedule_timer()
+        try:
+            self.timers.run(self.now())
+        finally:
+            self._schedule_timer()

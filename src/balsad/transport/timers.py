@@ -56,8 +56,10 @@ class Timers:
         """Fire what is due."""
         current = int(now / TICK_S + 1e-6)
         while self._ticks and self._ticks[0] <= current:
-            tick = heappop(self._ticks)
+            tick = self._ticks[0]
             bucket = self._buckets[tick]
             while bucket:
                 bucket.popitem()[0].on_timer()
-            del self._buckets[tick]
+            # Only now, so that the rest is not forgotten when one of them raises; `next_due` may have been here too.
+            if self._buckets.pop(tick, None) is not None:
+                heappop(self._ticks)

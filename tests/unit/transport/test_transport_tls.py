@@ -13,7 +13,7 @@ import pytest
 
 from balsad.transport import Limits, ServerTls
 from balsad.transport.tls import openssl_ciphers
-from tests.unit.transport.running_server import Authority, Running, read_all
+from tests.unit.transport.running_server import Authority, Running, read_all, wait_for
 from tests.unit.transport.wire_kit import (
     DATA,
     END_HEADERS,
@@ -21,10 +21,13 @@ from tests.unit.transport.wire_kit import (
     HEADERS,
     PREFACE,
     frame,
+    message,
     read_answers,
     read_frames,
+    request_fields,
     settings,
     stateless_block,
+    window_update,
 )
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -220,4 +223,32 @@ def test_a_client_that_leaves_in_the_middle_of_the_handshake(
                 sock.sendall(b"\x16\x03\x01\x00\xa5\x01")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         assert ask_http(running, authority.client_context()).endswith(b"/health")
+        assert running.crashes == []
+
+
+@pytest.mark.parametrize("use_uvloop", [True, False])
+def test_a_client_that_never_reads_is_held_behind_tls_too(
+    authority: Authority, server_pair: tuple[str, str], use_uvloop: bool
+) -> None:
+    block = stateless_block(request_fields("/toy.Toy/Echo"))
+    hello = PREFACE + settings((4, (1 << 31) - 1)) + window_update(0, (1 << 31) - 1 - 65535)
+    body = message(b"many16000")
+    asked = 5000
+    ids = range(1, 2 * asked, 2)
+    requests = b"".join([frame(HEADERS, END_HEADERS, one, block) + frame(DATA, END_STREAM, one, body) for one in ids])
+    tls = ServerTls(cert_file=server_pair[0], key_file=server_pair[1])
+    with Running(tls=tls, use_uvloop=use_uvloop) as running:
+        with handshake(running, authority.client_context(alpn=("h2",))) as sock:
+            sock.sendall(hello + requests)
+            wait_for(lambda: any(getattr(one, "paused", False) for one in list(running.server.connections)))
+            method = next(method for method in running.server.methods if method.name == "Echo")
+            assert ask_http(running, authority.client_context()).endswith(b"/health")
+            assert method.started < 3000
+            ended, rest = 0, b""
+            while ended < asked:
+                piece = sock.recv(1 << 20)
+                assert piece
+                rest += piece
+                ended += rest.count(b"\x0bgrpc-status\x010")
+                rest = rest[-12:]
         assert running.crashes == []

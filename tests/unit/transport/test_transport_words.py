@@ -199,3 +199,20 @@ def test_a_timer_may_set_and_unset_others_as_it_fires() -> None:
     assert fired == ["chain"]
     timers.run(0.02)
     assert fired == ["chain", "next"]
+
+
+def test_a_timer_that_raises_does_not_take_the_others_along() -> None:
+    timers = Timers()
+    fired: list[str] = []
+
+    class Broken(Alarm):
+        def on_timer(self) -> None:
+            raise RuntimeError("broken")
+
+    timers.add(Alarm(fired, "a"), 0.0, 0.0)
+    timers.add(Broken(fired, "b"), 0.0, 0.0)
+    with pytest.raises(RuntimeError):
+        timers.run(1.0)
+    assert timers.next_due() == pytest.approx(0.01)
+    timers.run(1.0)
+    assert fired == ["a"]
