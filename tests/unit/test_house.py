@@ -81,7 +81,7 @@ def _names(found: list[str]) -> str:
 
 
 def test_house_ruff_finds_nothing() -> None:
-    _tool("ruff", "check", "--output-format=concise", "--no-cache", "src", "tests", "bench")
+    _tool("ruff", "check", "--output-format=concise", "--no-cache")
 
 
 def test_house_mypy_strict_finds_nothing() -> None:
