@@ -1,7 +1,7 @@
 """Member to member: etcd's peer protocol, so that members of both kinds make one cluster."""
 
 from balsad.peer.backend import DbSnapshot, HashKv, LeaseTimes, PeerBackend, RaftBackend
-from balsad.peer.counts import PeerCounts, copy_peer_counts
+from balsad.peer.counts import PeerCounts, connect_metrics, copy_peer_counts
 from balsad.peer.listener import PeerListener
 from balsad.peer.questions import PeerClient, PeerQuestionError, RemoteCluster, Versions
 from balsad.peer.self_signed import self_signed
@@ -23,6 +23,7 @@ __all__ = [
     "RaftBackend",
     "RemoteCluster",
     "Versions",
+    "connect_metrics",
     "copy_peer_counts",
     "peer_server",
     "self_signed",

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from balsad.membership import format_id
 
 if TYPE_CHECKING:
-    from balsad.observe.cells import LabelledCounter, LabelledGauge
+    from collections.abc import Callable
+
+    from balsad.observe.cells import LabelledCounter, LabelledGauge, LabelledHistogram
     from balsad.observe.metrics import Metrics
     from balsad.peer.transport import PeerTransport
 
@@ -69,6 +71,18 @@ def copy_peer_counts(metrics: Metrics, transport: PeerTransport) -> None:
         disconnects = transport.disconnects.get(peer.id, 0) + peer.status.disconnects
         if disconnects:
             metrics.disconnected_peers.of(local, name).value = disconnects
+
+
+def connect_metrics(metrics: Metrics, transport: PeerTransport) -> None:
+    """Have the metrics of the network filled: numbers at each scrape, histograms as things happen."""
+    transport.observe_round_trip = _observer(metrics.peer_round_trip_s)
+    transport.observe_snapshot_send = _observer(metrics.snapshot_send_s)
+    transport.observe_snapshot_receive = _observer(metrics.snapshot_receive_s)
+    metrics.on_scrape.append(lambda: copy_peer_counts(metrics, transport))
+
+
+def _observer(histograms: LabelledHistogram) -> Callable[[int, float], None]:
+    return lambda member_id, seconds: histograms.of(format_id(member_id)).observe(seconds)
 
 
 def _set(cells: LabelledCounter | LabelledGauge, name: str, value: int) -> None:

@@ -26,6 +26,8 @@ IDLE_S_MAX: Final = 4.8
 """Members close a connection on which nothing came for five seconds."""
 IDLE_COUNT_MAX: Final = 8
 KEEPALIVE_S: Final = 30
+STALL_S_MAX: Final = 300.0
+"""How long a body may find no taker; its receiver may have a slow disk."""
 
 
 class RequestFailedError(Exception):
@@ -188,7 +190,7 @@ class HttpClient:
     ) -> Answer:
         """Post a body of unknown length as it comes; the answer may arrive before its end.
 
-        There is no limit to how long sending takes, as long as the other side takes it.
+        There is no limit to how long sending takes, as long as the other side takes something now and then.
         Raises: DialError, RequestFailedError, and what `chunks` raises.
         """
         connection = await self._dial(url)
@@ -213,13 +215,14 @@ class HttpClient:
                 writer.write(request_head("POST", path, url.address, headers, None))
                 async for chunk in chunks:
                     writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-                    await writer.drain()
+                    async with asyncio.timeout(STALL_S_MAX):
+                        await writer.drain()
                     if answering.done():
                         break
                 else:
                     writer.write(b"0\r\n\r\n")
                     await writer.drain()
-            except OSError:
+            except ConnectionError:
                 # Perhaps it said why before it closed; without an answer the reader fails too.
                 pass
             async with asyncio.timeout(answer_timeout_s):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from balsad.config import StartError
 from balsad.observe.logs import get_logger
 from balsad.peer.errands import Errands
-from balsad.peer.http_server import PeerConnection, PeerRequest, Route
+from balsad.peer.exchange import PeerRequest, Route
+from balsad.peer.http_server import PeerConnection
 from balsad.peer.tls import Certificate, CertificateRefusedError
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from balsad.go_json import quote
 from balsad.lease import LeaseExpiredError, NotPrimaryError
 from balsad.membership import MemberRemovedError, encode_members, format_id, peer_text
 from balsad.observe.logs import get_logger
+from balsad.peer.exchange import PeerAnswer, PeerRequest, Route
 from balsad.peer.greeting import CLUSTER_ID, CLUSTER_ID_MISMATCH
-from balsad.peer.http_server import PeerAnswer, PeerRequest, Route
 from balsad.proto import lease_pb2, rpc_pb2
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from balsad.config.versions import ETCD_VERSION
 from balsad.errors import RequestError
 from balsad.membership import format_id, parse_id
 from balsad.observe.logs import get_logger
+from balsad.peer.exchange import BodyReader, PeerAnswer, PeerRequest, Route
 from balsad.peer.greeting import (
     CLUSTER_ID,
     RAFT_TO,
@@ -21,7 +22,6 @@ from balsad.peer.greeting import (
     check_greeting,
     sender_of,
 )
-from balsad.peer.http_server import BodyReader, PeerAnswer, PeerRequest, Route
 from balsad.peer.snapshot_receiver import SnapshotReceiver
 from balsad.peer.stream_kind import MESSAGE, MSGAPP
 from balsad.raft.codec import decode_message
@@ -144,7 +144,9 @@ class RaftPages:
             disk=self._disk,
             snapshotter=self._snapshotter,
             counts_of=transport.counts_of,
-            process=lambda message: self._process(message, answer, "failed to process raft message ({})"),
+            process=lambda message: self._process(
+                message, answer, "failed to process raft message ({})", is_whole=True
+            ),
             start=lambda receiver: transport.errands.start(receiver.finish(), "received snapshot"),
             observe_s=transport.observe_snapshot_receive,
             clock=transport.clock.monotonic,
@@ -152,14 +154,16 @@ class RaftPages:
 
     # All of them.
 
-    def _process(self, message: Message, answer: PeerAnswer, wording: str) -> bool:
-        """Hand a message to raft; when that goes wrong it is answered here."""
+    def _process(self, message: Message, answer: PeerAnswer, wording: str, *, is_whole: bool = False) -> bool:
+        """Hand a message to raft; when that goes wrong it is answered here. Whole is a snapshot with its database."""
         fields: dict[str, object] = {"local-member-id": self._identity.member_id_text}
         if self._transport.is_removed(message.from_):
             fields["removed-member-id"] = format_id(message.from_)
             log.warning("rejected Raft message from removed member", extra=fields)
             answer.fail_as_json(403, "cannot process message from removed member")
             return False
+        if not is_whole and not self._transport.is_welcome(message):
+            return True  # taken, like etcd does, and forgotten
         try:
             self._transport.deliver([message])
         except RequestError as error:

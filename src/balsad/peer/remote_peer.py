@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from balsad.peer.backend import DbSnapshot
     from balsad.peer.counts import PeerCounts
-    from balsad.peer.http_server import OutgoingStream
+    from balsad.peer.exchange import OutgoingStream
     from balsad.peer.transport import PeerTransport
 
 log = get_logger(__name__)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from balsad.peer.http_server import PeerAnswer, PeerRequest, Route
+from balsad.peer.exchange import PeerAnswer, PeerRequest, Route
 from balsad.peer.listener import PeerListener
 from balsad.peer.member_pages import MemberPages
 from balsad.peer.raft_pages import RaftPages

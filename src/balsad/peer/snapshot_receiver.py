@@ -29,7 +29,7 @@ from balsad.wire import WireError
 if TYPE_CHECKING:
     from balsad.env import Disk
     from balsad.peer.counts import PeerCounts
-    from balsad.peer.http_server import PeerAnswer
+    from balsad.peer.exchange import PeerAnswer
     from balsad.storage import Snapshotter
 
 log = get_logger(__name__)

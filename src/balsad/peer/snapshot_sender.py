@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 CHUNK_BYTES: Final = 256 << 10
-ANSWER_S_MAX: Final = 30.0
+ANSWER_S_MAX: Final = 600.0
 """The other member writes the file to its disk for good before it answers."""
 NAME: Final = "sendMsgSnap"
 

@@ -23,7 +23,7 @@ from balsad.raft.messages import Message
 
 if TYPE_CHECKING:
     from balsad.peer.counts import PeerCounts
-    from balsad.peer.http_server import OutgoingStream
+    from balsad.peer.exchange import OutgoingStream
     from balsad.peer.status import PeerStatus
 
 log = get_logger(__name__)

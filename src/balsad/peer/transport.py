@@ -25,13 +25,13 @@ from balsad.peer.greeting import Identity
 from balsad.peer.http_client import Dialer, HttpClient
 from balsad.peer.remote_peer import Remote, RemotePeer
 from balsad.peer.stream_writer import BEAT_S
-from balsad.raft.kinds import MESSAGE_NAMES, MSG_APP, MSG_APP_RESP
+from balsad.raft.kinds import MESSAGE_NAMES, MSG_APP, MSG_APP_RESP, MSG_SNAP, is_local
 from balsad.raft.messages import Message
 
 if TYPE_CHECKING:
     from balsad.env import Env
     from balsad.peer.backend import DbSnapshot, RaftBackend
-    from balsad.peer.http_server import OutgoingStream
+    from balsad.peer.exchange import OutgoingStream
     from balsad.peer.stream_kind import StreamKind
     from balsad.peer.tls import PeerTls
 
@@ -40,6 +40,8 @@ log = get_logger(__name__)
 REMOTES_MAX: Final = 64
 """So many are remembered who are no peers; the ones met first are forgotten first."""
 FAILING_ADDRESSES_MAX: Final = 64
+_WELCOME: Final = frozenset(kind for kind in range(len(MESSAGE_NAMES)) if kind != MSG_SNAP and not is_local(kind))
+"""What may come in alone. A MsgSnap comes with its database; others stay within a member, or are of a later raft."""
 
 
 def _no_observer(_member_id: int, _seconds: float) -> None:
@@ -169,6 +171,8 @@ class PeerTransport:
 
     def send(self, messages: list[Message]) -> None:
         """Send each to its `to`, or lose it. What goes on streams is with the kernel when this returns."""
+        if self._is_stopped:
+            return
         peers = self._peers
         used: dict[int, RemotePeer] = {}
         answers: dict[int, Message] | None = None
@@ -223,8 +227,8 @@ class PeerTransport:
         """What one stream brought in one turn."""
         checked = 0
         for message in messages:
-            if message.from_ != checked and self._backend.is_removed(message.from_):
-                messages = self._without_removed(messages)
+            if message.type not in _WELCOME or (message.from_ != checked and self._backend.is_removed(message.from_)):
+                messages = [one for one in messages if self.is_welcome(one)]
                 break
             checked = message.from_
         try:
@@ -247,17 +251,24 @@ class PeerTransport:
     def is_removed(self, member_id: int) -> bool:
         return self._backend.is_removed(member_id)
 
-    def _without_removed(self, messages: list[Message]) -> list[Message]:
-        kept = []
-        for message in messages:
-            if self._backend.is_removed(message.from_):
-                log.warning(
-                    "rejected Raft message from removed member",
-                    extra=self._fields("removed-member-id", message.from_),
-                )
-            else:
-                kept.append(message)
-        return kept
+    def is_welcome(self, message: Message) -> bool:
+        """Whether raft may hear a message that came without a database; if not, that is logged."""
+        if self._backend.is_removed(message.from_):
+            log.warning(
+                "rejected Raft message from removed member", extra=self._fields("removed-member-id", message.from_)
+            )
+            return False
+        if message.type not in _WELCOME:
+            known = message.type < len(MESSAGE_NAMES)
+            log.warning(
+                "ignored unexpected Raft message",
+                extra={
+                    **self._fields("from", message.from_),
+                    "message-type": MESSAGE_NAMES[message.type] if known else str(message.type),
+                },
+            )
+            return False
+        return True
 
     # What became of them.
 

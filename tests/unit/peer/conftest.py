@@ -20,6 +20,8 @@ def _runner(factory: Callable[[], asyncio.AbstractEventLoop]) -> Run:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
             async with asyncio.timeout(60):
                 await work
+            left = {task.get_name() for task in asyncio.all_tasks()} - {asyncio.current_task().get_name()}  # type: ignore[union-attr]
+            assert not left, f"still running: {left}"
 
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(watched())
@@ -30,7 +32,7 @@ def _runner(factory: Callable[[], asyncio.AbstractEventLoop]) -> Run:
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine in a new loop of either kind; the loop's complaints fail the test."""
+    """Runs a coroutine in a new loop of either kind; the loop's complaints and tasks left behind fail the test."""
     return _runner(asyncio.SelectorEventLoop if request.param == "asyncio" else uvloop.new_event_loop)
 
 

@@ -7,12 +7,13 @@ import contextlib
 import logging
 import os
 import select
+import socket
 from pathlib import Path
 
 import pytest
 
 from balsad.observe.metrics import Metrics
-from balsad.peer import copy_peer_counts, stream_reader, stream_writer
+from balsad.peer import connect_metrics, stream_reader, stream_writer
 from balsad.peer.codec import MessageDecoder
 from balsad.peer.http_answer import AnswerReader
 from balsad.raft import ConfState, Entry, Message, MessageType, Snapshot
@@ -508,12 +509,90 @@ def test_metrics_show_what_was_counted(run_once: Run, tmp_path: Path) -> None:
             one.transport.send([beat(0xB)])
             await until(lambda: len(other.inbox.messages) == 1)
             metrics = Metrics()
-            metrics.on_scrape.append(lambda: copy_peer_counts(metrics, one.transport))
+            connect_metrics(metrics, one.transport)
+            one.transport.observe_round_trip(0xB, 0.001)
             text = metrics.render()
             assert 'etcd_network_active_peers{Local="1",Remote="b"} 1' in text
             assert 'etcd_network_known_peers{Local="1",Remote="b"} 1' in text
             sent = one.transport.counts[0xB].bytes_sent
             assert f'etcd_network_peer_sent_bytes_total{{To="b"}} {sent}' in text
             assert "peer_sent_failures_total{" not in text
+            assert 'etcd_network_peer_round_trip_time_seconds_count{To="b"} 1' in text
+
+    run_once(work())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        MessageType.HUP,
+        MessageType.BEAT,
+        MessageType.UNREACHABLE,
+        MessageType.SNAP_STATUS,
+        MessageType.CHECK_QUORUM,
+        MessageType.STORAGE_APPEND_RESP,
+        MessageType.SNAP,
+        24,
+        200,
+    ],
+)
+def test_what_never_crosses_the_network_is_not_heard(run_once: Run, tmp_path: Path, kind: int) -> None:
+    """Messages of a member to itself, snapshots without their database, and kinds nobody knows."""
+
+    async def work() -> None:
+        async with end(1, tmp_path / "a") as one, end(2, tmp_path / "b") as other:
+            await join(one, other)
+            odd = Message(kind, to=2, from_=1, term=9)
+            other.transport.receive([beat(2), odd, beat(2)])
+            assert as_bytes(other.inbox.messages) == as_bytes([beat(2), beat(2)])
+            other.inbox.batches.clear()
+            # Posted, it is taken and forgotten.
+            one.transport.remove_peer(2)
+            one.transport.add_remote(2, [other.url])
+            sent = one.transport.counts[2].bytes_sent
+            one.transport.send([odd])
+            await until(lambda: one.transport.counts[2].bytes_sent > sent)
+            assert not other.inbox.messages
+
+    run_once(work())
+
+
+def test_members_on_unix_sockets(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def work() -> None:
+        async with end(1, tmp_path / "a") as one, end(2, tmp_path / "b") as other:
+            for member, name in ((one, "localhost:1"), (other, "localhost:2")):
+                sock = socket.socket(socket.AF_UNIX)
+                sock.bind(name)
+                sock.setblocking(False)
+                await member.listener.listen_bound(sock)
+                member.url = f"unix://{name}"
+            await join(one, other)
+            one.transport.send([beat(2)])
+            one.transport.send_snapshot(
+                Message(MessageType.SNAP, to=2, from_=1, snapshot=Snapshot(5, 3)), Db(bytes(1 << 20))
+            )
+            await until(lambda: len(other.inbox.messages) == 2)
+            await until(lambda: one.inbox.snapshots == [(2, True)])
+
+    run(work())
+
+
+def test_after_the_end_nothing_is_sent_or_told(run_once: Run, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with end(1, tmp_path / "a") as one, end(2, tmp_path / "b") as other:
+            await join(one, other)
+            one.transport.report_unreachable(2)
+            one.transport.stop()
+            one.transport.stop()
+            one.transport.send([beat(2)])
+            one.transport.add_peer(3, [other.url])
+            one.transport.add_remote(4, [other.url])
+            await one.transport.wait_closed()
+            await asyncio.sleep(0.02)
+            assert not one.inbox.unreachable
+            assert not other.inbox.messages
+            assert not one.transport.has_peer(3)
 
     run_once(work())
