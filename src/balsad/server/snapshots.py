@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from balsad.raft import Snapshot
+from balsad.raft import Snapshot, SnapshotOutOfDateError
 from balsad.storage import StorageError
 from balsad.storage.wal import WalSnapshot, purge_files
 from balsad.v2store import save as save_tree
@@ -94,7 +94,10 @@ class Snapshots:
             self._failed(error)
 
     def _write(self, snapshot: Snapshot) -> None:
-        self._log_storage.create_snapshot(snapshot.index, snapshot.conf_state, snapshot.data)
+        try:
+            self._log_storage.create_snapshot(snapshot.index, snapshot.conf_state, snapshot.data)
+        except SnapshotOutOfDateError:
+            return  # while the db was committed, a newer one came from the leader
         self._snapshotter.save(snapshot)
         self._wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
         self._wal.release_lock_to(snapshot.index)
