@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from balsad.sim.loop import Dead
 from balsad.storage import StorageError
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class SimWaiter:
         if process.is_dead or self._closed or self._work is not work:
             return
         self._do()
+        if process.is_dead:
+            return
         self._answered = True
         process.timeline.put(self._ends, process, self._tell, (), None)
 
@@ -95,7 +98,12 @@ class SimWaiter:
     def _do(self) -> None:
         work, self._work = self._work, None
         if work is not None and not self._failed:
-            work()
+            try:
+                work()
+            except OSError as error:
+                self._failed = str(error.strerror).lower()
+            except Dead:
+                pass
 
     def result(self, path: str) -> float:
         process = self._process
