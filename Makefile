@@ -39,12 +39,16 @@ test: $(VENV)/.ready
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.ready
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff check src tests bench tools setup.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m bench.run $(ARGS)
+
+# A balsad with its hot modules compiled, in build/compiled: PYTHONPATH=build/compiled runs, tests and measures it.
+compiled: $(VENV)/.ready
+	$(BIN)/python tools/compiled_build.py
 
 soak: $(VENV)/.ready
 	BALSAD_SOAK=1 $(BIN)/python -m pytest --timeout=7200 $(ARGS)
