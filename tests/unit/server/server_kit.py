@@ -211,9 +211,11 @@ class Feed:
 
 
 @asynccontextmanager
-async def still(folder: Path | str, *, way: str = "decoded", **fields: Any) -> AsyncIterator[Feed]:
+async def still(
+    folder: Path | str, *, way: str = "decoded", disk: Disk | None = None, **fields: Any
+) -> AsyncIterator[Feed]:
     """A member that does nothing by itself; entries are fed to it by hand."""
-    life = Running(config_of(folder, **fields), RealDisk(), None)
+    life = Running(config_of(folder, **fields), disk if disk is not None else RealDisk(), None)
     member = life.member
     member.applier.raise_nospace = lambda done: done()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from balsad.server.propose import Pending
 from balsad.server.publish import v2_put
 from balsad.storage.wal import Wal, WalSnapshot
 from tests.unit.server.server_kit import in_loop, still
+from tests.unit.storage.bolt_disks import MappingDisk
 
 ACTIVATE, DEACTIVATE = 1, 2
 NOSPACE, CORRUPT = 1, 2
@@ -95,16 +95,15 @@ requests = st.one_of(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(history=st.lists(requests, max_size=25))
-def test_all_ways_lead_to_the_same_state_and_answers(tmp_path: Path, history: list[tuple[str, Any]]) -> None:
+def test_all_ways_lead_to_the_same_state_and_answers(history: list[tuple[str, Any]]) -> None:
     """As its proposer applies an entry, decoded or as raw bytes; as a follower does; and as a restart does."""
-    shutil.rmtree(tmp_path / "ways", ignore_errors=True)
     states, answers = [], []
 
     async def scenario(way: str) -> None:
-        async with still(tmp_path / "ways" / way, way=way, quota_backend_bytes=-1) as feed:
+        async with still(f"/{way}", way=way, disk=MappingDisk(), quota_backend_bytes=-1) as feed:
             answers.append([feed.result(field, request) for field, request in history])
             states.append(state_of(feed.member))
-        async with still(tmp_path / "ways" / f"{way}-again") as fresh:
+        async with still(f"/{way}-again", disk=MappingDisk()) as fresh:
             for entry in feed.log:
                 fresh.member.applier.apply([entry], {})
             states.append(state_of(fresh.member))
