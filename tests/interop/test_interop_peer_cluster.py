@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import subprocess
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from balsad.v2store import Store as V2Store
 from balsad.v2store import save as save_tree
 from tests.interop.servers import HeldPort, clean_environment
 from tests.interop.v3 import V3
-from tests.real import real_etcd, real_etcdctl
+from tests.real import etcd_34, real_etcd, real_etcdctl
 from tests.unit.peer.certificates import Authority
 from tests.unit.peer.peer_kit import RaftMember, bound, has_streams, until, url_of
 
@@ -57,12 +57,13 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 class Etcd:
     """A real member; `url` is where others find it, which may be a proxy in front of its port."""
 
-    def __init__(self, name: str, folder: Path, url: str = "", scheme: str = "http") -> None:
+    def __init__(self, name: str, folder: Path, *, scheme: str = "http", program: str = "") -> None:
         self.name = name
+        self.program = program or real_etcd()
         self.client_port = HeldPort()
         self.peer_port = HeldPort()
         self.listens_at = f"{scheme}://127.0.0.1:{self.peer_port.number}"
-        self.url = url or self.listens_at
+        self.url = self.listens_at
         self.client_url = f"http://127.0.0.1:{self.client_port.number}"
         self.folder = folder
         self.log_path = folder / f"{name}.log"
@@ -72,7 +73,7 @@ class Etcd:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    real_etcd(),
+                    self.program,
                     f"--name={self.name}",
                     f"--data-dir={self.folder / self.name}",
                     f"--listen-peer-urls={self.listens_at}",
@@ -144,12 +145,13 @@ PATIENT = ("--heartbeat-interval=50", "--election-timeout=8000", "--initial-elec
 # Ours and a real one.
 
 
-def test_ours_leads_a_real_follower(tmp_path: Path) -> None:
+@pytest.mark.parametrize("find", [real_etcd, etcd_34])
+def test_ours_leads_a_real_follower(tmp_path: Path, find: Callable[[], str]) -> None:
     """A real member takes our streams as a follower: everything it commits came over them."""
 
     async def work() -> None:
         mine = bound()
-        theirs = Etcd("real", tmp_path)
+        theirs = Etcd("real", tmp_path, program=find())
         urls = {"real": theirs.url, "ours": url_of(mine)}
         with stopping(theirs):
             theirs.start(urls, *PATIENT)
