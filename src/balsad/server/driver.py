@@ -228,18 +228,19 @@ class Driver:
     def _work(self) -> None:
         node = self.node
         while True:
-            # Without a leader proposals wait here, until one is found or they time out.
-            if self._inbox and self.leader:
+            if not node.has_ready():
+                # What is committed is applied and answered before the next batch goes to the disk.
+                # Without a leader proposals wait here, until one is found or they time out.
+                if not self._inbox or not self.leader:
+                    break
                 batch = self._inbox
                 self._inbox = []
                 try:
                     node.propose(batch)
                 except ProposalDroppedError:
                     self._inbox = batch
-                    if not node.has_ready():
-                        break
-            if not node.has_ready():
-                break
+                    break
+                continue
             ready = node.ready()
             for event in ready.events:
                 raft_log.log(event.level, event.message, extra=event.facts)
