@@ -11,7 +11,12 @@ from balsad.wire import WireError, read_uvarint, skip_field, to_int64, uvarint
 
 
 def key_of(kv: bytes) -> bytes:
-    """The key. Raises WireError when the first field is not one."""
+    """The key. Raises WireError when the first field is not one.
+
+    A restore that bumps the revision leaves a row without any field: the empty key's.
+    """
+    if not kv:
+        return b""
     if kv[0] != 0x0A:
         raise WireError("a stored KeyValue does not begin with its key")
     size = kv[1]
@@ -23,6 +28,8 @@ def key_of(kv: bytes) -> bytes:
 
 def after_key(kv: bytes) -> int:
     """The place after the key field."""
+    if not kv:
+        return 0
     size = kv[1]
     if size < 128:
         return 2 + size

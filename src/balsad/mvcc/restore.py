@@ -86,7 +86,7 @@ def _index_rows(store: Store) -> int:
             rows = backend.scan(KEY_BUCKET, start, None, ROWS_AT_ONCE)
             for row_key, kv in rows:
                 main, sub = unpack_revision(row_key)
-                size = kv[1]
+                size = kv[1] if kv else 0
                 key = kv[2 : 2 + size] if size < 128 else key_of(kv)
                 previous = live.get(key)
                 if len(row_key) == TOMBSTONE_KEY_SIZE:
