@@ -375,7 +375,7 @@ def test_revisions_of_any_size_are_stored_as_protobuf_has_them(store: Store) -> 
 @pytest.mark.parametrize(
     ("row_key", "kv"),
     [
-        (b"\0" * 7 + b"\2_" + b"\0" * 8, b""),
+        (b"\0" * 7 + b"\2_" + b"\0" * 8, b"\x0a"),
         (b"short", b"\x0a\x01a"),
         (b"\0" * 7 + b"\2_" + b"\0" * 8, b"\x12\x01a\x10"),
     ],
