@@ -1,0 +1,445 @@
+"""The one right order: saved, then applied, then answered; and what happens when a save takes long, or fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from balsad.errors import (
+    RequestError,
+    RequestTimedOutError,
+    RequestTooLargeError,
+    StoppedError,
+    TooManyRequestsError,
+)
+from balsad.raft import Config, ConfState, Entry, HardState, MemoryLog, RawNode, Snapshot
+from balsad.server.apply.dispatch import Applier
+from balsad.server.driver import UNAPPLIED_MAX, Driver
+from balsad.server.peer_links import NoPeers
+from balsad.server.propose import Pending, Result
+from balsad.storage import Snapshotter, StorageError
+from balsad.storage.wal import Wal
+from tests.unit.server.server_kit import Clock, NoChance, in_loop
+
+
+class FakeWal:
+    """A log whose disk takes as long as the test wants."""
+
+    def __init__(self, told: list[tuple[Any, ...]]) -> None:
+        self.told = told
+        self.slow = False
+        self.error: StorageError | None = None
+        self.done: Callable[[], None] | None = None
+        self.state: HardState | None = None
+
+    def save(
+        self,
+        hard_state: HardState | None,
+        entries: list[Entry],
+        must_sync: bool = True,
+        done: Callable[[], None] | None = None,
+    ) -> None:
+        assert self.done is None, "the save before this one is not done"
+        if self.error is not None:
+            raise self.error
+        if hard_state is not None:
+            self.state = HardState(hard_state.term, hard_state.vote, hard_state.commit)
+        self.told.append(("save", [entry.data for entry in entries]))
+        if done is None:
+            return
+        if self.slow:
+            self.done = done
+        else:
+            done()
+
+    def finish(self) -> None:
+        """The disk is through with the save."""
+        done, self.done = self.done, None
+        assert done is not None
+        done()
+
+
+class FakeApplier:
+    """Answers every entry with its data."""
+
+    def __init__(self, told: list[tuple[Any, ...]]) -> None:
+        self.told = told
+        self.applied_index = 1
+        self.stuck = False
+        self.error: Exception | None = None
+
+    def set_term(self, term: int) -> None:
+        pass
+
+    def apply(self, entries: list[Entry], waiting: dict[int, Pending]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.told.append(("apply", [entry.data for entry in entries]))
+        if not self.stuck:
+            self.applied_index = entries[-1].index
+        for entry in entries:
+            if entry.context is not None:
+                pending = waiting.pop(entry.context.id, None)
+                if pending is not None:
+                    pending.resolve(entry.data)
+
+
+class World:
+    """A driver alone, with a leader's election behind it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.failures: list[BaseException] = []
+        self.answers: dict[int, list[Result]] = {}
+        self.clock = Clock()
+        self.wal = FakeWal(self.told)
+        self.applier = FakeApplier(self.told)
+        log = MemoryLog()
+        log.apply_snapshot(Snapshot(1, 1, ConfState((1,)), b""))
+        self.log = log
+        hard_state = HardState(1, 0, 1)
+        log.set_hard_state(hard_state)
+        self.node = RawNode(
+            Config(
+                id=1,
+                storage=log,
+                random=NoChance().randrange,
+                election_tick=10,
+                heartbeat_tick=1,
+                max_size_per_msg=1 << 20,
+                max_inflight_msgs=512,
+                applied=1,
+            )
+        )
+        self.driver = Driver(
+            member_id=1,
+            node=self.node,
+            log_storage=log,
+            wal=cast(Wal, self.wal),
+            snapshotter=cast(Snapshotter, None),
+            applier=cast(Applier, self.applier),
+            clock=self.clock,
+            flush=lambda: self.told.append(("flush",)),
+            failed=self.failures.append,
+            request_bytes_max=1000,
+            request_timeout_s=7.0,
+            hard_state=hard_state,
+            links=NoPeers(),
+            election_timeout_s=1.0,
+        )
+
+    def elect(self) -> None:
+        self.node.campaign()
+        self.driver.drain()
+        assert self.driver.is_leader
+        self.told.clear()
+
+    def propose(self, number: int, data: bytes = b"") -> None:
+        heard = self.answers.setdefault(number, [])
+        self.driver.propose(data or b"entry %d" % number, Pending(number, None, heard.append))
+
+    def steps(self, kind: str) -> list[Any]:
+        return [step[1] for step in self.told if step[0] == kind]
+
+
+def in_world(scenario: Callable[[World], Any], *, elected: bool = True) -> None:
+    async def run() -> None:
+        world = World()
+        if elected:
+            world.elect()
+        await scenario(world)
+
+    in_loop(run())
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+# The order
+
+
+def test_what_one_turn_brought_is_one_batch() -> None:
+    async def scenario(world: World) -> None:
+        for number in range(3):
+            world.propose(number)
+        assert world.told == []  # the turn is not over
+
+        await turns()
+
+        batch = [b"entry 0", b"entry 1", b"entry 2"]
+        assert world.told == [("save", batch), ("apply", batch), ("flush",)]
+        assert world.answers == {number: [b"entry %d" % number] for number in range(3)}
+        assert not world.driver.waiting
+
+    in_world(scenario)
+
+
+def test_nothing_is_applied_or_answered_before_it_is_saved() -> None:
+    """While the disk works on one batch the next one gathers."""
+
+    async def scenario(world: World) -> None:
+        world.wal.slow = True
+        world.propose(1)
+        await turns()
+        world.propose(2)
+        world.propose(3)
+        await turns()
+        assert world.told == [("save", [b"entry 1"])]
+        assert world.answers[1] == []
+        assert world.log.last_index() == world.driver.committed_index  # not stable for raft either
+
+        world.wal.finish()
+
+        assert world.steps("apply") == [[b"entry 1"]]
+        assert world.answers == {1: [b"entry 1"], 2: [], 3: []}
+        assert world.steps("save") == [[b"entry 1"], [b"entry 2", b"entry 3"]]
+        world.wal.finish()
+        assert world.steps("apply")[1:] == [[b"entry 2", b"entry 3"]]
+        assert world.answers[2] == [b"entry 2"]
+        assert world.told[-1] == ("flush",)
+
+    in_world(scenario)
+
+
+def test_proposals_without_a_leader_wait_for_one() -> None:
+    async def scenario(world: World) -> None:
+        world.propose(1)
+        await turns()
+        assert world.answers[1] == []
+
+        world.node.campaign()
+        world.driver.wake()
+        await turns()
+
+        assert world.answers[1] == [b"entry 1"]
+        # The new leader's own empty entry goes first.
+        assert [data for batch in world.steps("apply") for data in batch] == [b"", b"entry 1"]
+
+    in_world(scenario, elected=False)
+
+
+def test_a_commit_index_alone_is_not_written_by_itself() -> None:
+    """It goes with the next batch, or when the backend is about to commit."""
+
+    async def scenario(world: World) -> None:
+        world.propose(1)
+        await turns()
+        committed = world.driver.committed_index
+        assert world.wal.state is None or world.wal.state.commit < committed
+
+        world.driver.write_hard_state()
+
+        assert world.wal.state is not None
+        assert world.wal.state.commit == committed
+        world.told.clear()
+        world.driver.write_hard_state()
+        assert world.told == []
+
+    in_world(scenario)
+
+
+def test_the_hard_state_is_left_alone_while_a_save_is_under_way() -> None:
+    async def scenario(world: World) -> None:
+        world.propose(1)
+        await turns()
+        world.wal.slow = True
+        world.propose(2)
+        await turns()
+        assert world.wal.done is not None
+
+        world.driver.write_hard_state()  # would be refused: one save at a time
+
+        world.wal.finish()
+        assert world.answers[2] == [b"entry 2"]
+
+    in_world(scenario)
+
+
+# Refusals
+
+
+def test_too_large() -> None:
+    async def scenario(world: World) -> None:
+        world.propose(1, bytes(1000))
+        with pytest.raises(RequestTooLargeError):
+            world.propose(2, bytes(1001))
+        await turns()
+        assert len(world.answers[1]) == 1
+        assert world.answers[2] == []
+
+    in_world(scenario)
+
+
+def test_too_many_when_apply_falls_behind() -> None:
+    """Source: etcd maxGapBetweenApplyAndCommitIndex."""
+
+    async def scenario(world: World) -> None:
+        world.driver.committed_index = world.applier.applied_index + UNAPPLIED_MAX
+        world.propose(1)
+        world.driver.committed_index += 1
+        with pytest.raises(TooManyRequestsError):
+            world.propose(2)
+
+    in_world(scenario)
+
+
+def words(results: list[Result]) -> list[str]:
+    return [result.text for result in results if isinstance(result, RequestError)]
+
+
+def test_what_takes_too_long_is_refused_once() -> None:
+    """In the order asked; the younger ones stay. The entry may be applied yet: nobody hears of it then."""
+
+    async def scenario(world: World) -> None:
+        world.wal.slow = True
+        world.propose(1)
+        await turns()
+        world.clock.now += 3
+        world.propose(2)
+        world.clock.now += 4.0
+        world.driver.tick()
+        assert words(world.answers[1]) == [RequestTimedOutError.message]
+        assert world.answers[2] == []
+        assert world.driver.proposals_failed == 1
+        assert ("flush",) in world.told
+
+        world.wal.finish()
+        await turns()
+
+        assert [b"entry 1"] in world.steps("apply")
+        assert words(world.answers[1]) == [RequestTimedOutError.message]
+        world.wal.finish()
+        assert world.answers[2] == [b"entry 2"]
+
+    in_world(scenario)
+
+
+def test_what_was_refused_before_it_was_proposed_is_not_proposed() -> None:
+    async def scenario(world: World) -> None:
+        world.propose(1)
+        await turns()
+        world.clock.now += 100
+        world.propose(2)
+        world.driver.tick()
+        assert len(words(world.answers[1])) == 1
+
+        world.node.campaign()
+        world.driver.wake()
+        await turns()
+
+        assert world.answers[2] == [b"entry 2"]
+        assert [b"entry 1"] not in world.steps("apply")
+        assert b"entry 1" not in [data for batch in world.steps("save") for data in batch]
+
+    in_world(scenario, elected=False)
+
+
+# Failures
+
+
+def failure() -> StorageError:
+    return StorageError("/data/member/wal/0.wal", "fdatasync: input/output error", offset=8)
+
+
+def test_a_save_that_fails_stops_everything() -> None:
+    async def scenario(world: World) -> None:
+        error = world.wal.error = failure()
+        world.propose(1)
+        world.propose(2)
+        await turns()
+
+        assert world.failures == [error]
+        assert world.told == []
+        assert world.answers == {1: [], 2: []}
+        with pytest.raises(StoppedError):
+            world.propose(3)
+        world.wal.error = None
+        world.driver.tick()
+        world.driver.wake()
+        await turns()
+        world.driver.write_hard_state()
+        assert world.told == []
+
+    in_world(scenario)
+
+
+def test_a_save_that_fails_after_the_one_before_it_took_long() -> None:
+    """What was on disk is answered; what was not is not."""
+
+    async def scenario(world: World) -> None:
+        world.wal.slow = True
+        world.propose(1)
+        await turns()
+        world.propose(2)
+        await turns()
+        world.wal.error = failure()
+
+        world.wal.finish()
+        await turns()
+
+        assert world.answers == {1: [b"entry 1"], 2: []}
+        assert world.failures == [world.wal.error]
+
+    in_world(scenario)
+
+
+def test_an_apply_that_fails_answers_nobody_after_it() -> None:
+    async def scenario(world: World) -> None:
+        world.applier.error = AssertionError("broken invariant")
+        world.propose(1)
+        await turns()
+        assert world.failures == [world.applier.error]
+        assert world.answers[1] == []
+        assert ("flush",) not in world.told
+        world.applier.error = None
+        world.driver.wake()
+        await turns()
+        assert world.answers[1] == []
+
+    in_world(scenario)
+
+
+# The end
+
+
+def test_stopping_refuses_all_that_waits_and_writes_what_is_known() -> None:
+    async def scenario(world: World) -> None:
+        world.propose(1)
+        await turns()
+        world.propose(2)
+
+        world.driver.stop()
+        world.driver.stop()
+        await turns()
+
+        assert words(world.answers[2]) == [StoppedError.message]
+        assert world.wal.state is not None
+        assert world.wal.state.commit == world.driver.committed_index
+        with pytest.raises(StoppedError):
+            world.propose(3)
+
+    in_world(scenario)
+
+
+def test_stopping_while_the_disk_is_at_work() -> None:
+    """Its end comes late and moves nothing any more."""
+
+    async def scenario(world: World) -> None:
+        world.wal.slow = True
+        world.propose(1)
+        await turns()
+
+        world.driver.stop()
+        assert words(world.answers[1]) == [StoppedError.message]
+        world.wal.finish()
+        await turns()
+
+        assert world.steps("apply") == []
+        assert len(world.answers[1]) == 1
+
+    in_world(scenario)
