@@ -1,0 +1,125 @@
+"""Compactions in steps: one after the other, with requests in between, and who is told when."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from balsad.mvcc import CompactionJob
+from balsad.server.backend_commits import BackendCommits
+from balsad.server.compactions import Compactions
+from tests.unit.server.server_kit import in_loop
+
+
+class FakeJob:
+    def __init__(self, told: list[Any], name: str, steps: int) -> None:
+        self.told, self.name, self.left = told, name, steps
+
+    def step(self) -> bool:
+        self.told.append(self.name)
+        self.left -= 1
+        if self.left < 0:
+            raise AssertionError("stepped after its end")
+        return self.left == 0
+
+
+class FakeCommits:
+    """Commits in the next turn."""
+
+    def __init__(self, told: list[Any]) -> None:
+        self.told = told
+
+    def commit_then(self, done: Any) -> None:
+        self.told.append("commit")
+        asyncio.get_running_loop().call_soon(done)
+
+
+class World:
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.failures: list[BaseException] = []
+        self.compactions = Compactions(
+            cast(BackendCommits, FakeCommits(self.told)), pause_s=0.001, failed=self.failures.append
+        )
+
+    def start(self, name: str, steps: int) -> None:
+        self.compactions.start(cast(CompactionJob, FakeJob(self.told, name, steps)))
+
+    def tell(self, what: str) -> None:
+        self.compactions.when_done(lambda: self.told.append(what))
+
+    async def finish(self) -> None:
+        for _ in range(1000):
+            await asyncio.sleep(0.001)
+            if self.failures or not self.compactions.is_running:
+                break
+        await asyncio.sleep(0.005)
+
+
+def test_one_after_the_other_and_each_is_told_of_its_own() -> None:
+    """A physical compaction is answered when its own keys are gone, from the disk too."""
+
+    async def scenario() -> None:
+        world = World()
+        world.start("a", 2)
+        world.tell("a done")
+        world.start("b", 2)
+        world.tell("b done")
+        assert world.told == []
+        await world.finish()
+        assert world.told[:3] == ["a", "a", "commit"]
+        assert world.told.index("a done") < len(world.told) - 1
+        assert [name for name in world.told if name in ("a", "b")] == ["a", "a", "b", "b"]
+        assert world.told[-2:] == ["commit", "b done"]
+        assert world.told.count("a done") == world.told.count("b done") == 1
+
+    in_loop(scenario())
+
+
+def test_others_are_served_between_the_steps() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.start("a", 5)
+        turns = 0
+        while world.compactions.is_running:
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 5
+
+    in_loop(scenario())
+
+
+def test_with_nothing_to_do_only_the_commit_is_waited_for() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.tell("done")
+        await world.finish()
+        assert world.told == ["commit", "done"]
+
+    in_loop(scenario())
+
+
+def test_a_step_that_fails_is_told() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.start("a", 0)
+        world.tell("never")
+        await world.finish()
+        assert isinstance(world.failures[0], AssertionError)
+        assert "never" not in world.told
+
+    in_loop(scenario())
+
+
+def test_stopping_leaves_the_rest_to_the_next_start() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.start("a", 100)
+        world.tell("never")
+        await asyncio.sleep(0.005)
+        world.compactions.stop()
+        done = len(world.told)
+        await asyncio.sleep(0.01)
+        assert 0 < done == len(world.told) < 100
+
+    in_loop(scenario())
