@@ -33,7 +33,7 @@ from balsad.peer import (
     PeerQuestionError,
     PeerTls,
     PeerTransport,
-    copy_peer_counts,
+    connect_metrics,
     peer_server,
     self_signed,
 )
@@ -142,7 +142,7 @@ async def run(config: ServerConfig, env: Env) -> None:
         left: asyncio.Future[None] = loop.create_future()
         member.on_removed = lambda: None if left.done() else left.set_result(None)
         peer_listener = peer_server(links, joint, disk=env.disk, snapshotter=member.booted.snapshotter, tls=peer_tls)
-        member.metrics.on_scrape.append(lambda: copy_peer_counts(member.metrics, links))
+        connect_metrics(member.metrics, links)
         server = RpcServer(limits=_limits(config), scheduler=loop)
         monitoring = RpcServer(limits=_limits(config), scheduler=loop)
         _mount(member, server, monitoring)

@@ -129,9 +129,13 @@ class BackendCommits:
         """Return once no commit is under way."""
         await self._idle.wait()
 
-    async def stop(self) -> None:
-        """Begin no further commit and wait for the one under way."""
+    def halt(self) -> None:
+        """Begin no further commit."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+
+    async def stop(self) -> None:
+        """Begin no further commit and wait for the one under way."""
+        self.halt()
         await self._idle.wait()

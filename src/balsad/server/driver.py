@@ -35,6 +35,7 @@ from balsad.raft import (
     MemoryLog,
     MessageType,
     ProposalDroppedError,
+    RaftPanic,
     RawNode,
     Ready,
     Snapshot,
@@ -163,6 +164,10 @@ class Driver:
                 node.step(message)
             except (ProposalDroppedError, StepLocalMessageError, StepPeerNotFoundError) as refusal:
                 log.debug("dropped raft message", extra={"from": message.from_, "error": str(refusal)})
+            except RaftPanic as error:
+                # What raft was told cannot be: going on would make it worse.
+                self._give_up(error)
+                return
         self.wake()
 
     def wake(self) -> None:
@@ -353,6 +358,10 @@ class Driver:
             return
         hard_state, self._unsaved = self._unsaved, None
         self.wal.save(hard_state, [], False, None)
+
+    def abandon(self) -> None:
+        """Neither write nor answer anything any more."""
+        self._stopped = True
 
     def stop(self) -> None:
         """Refuse all that waits and write what is left to write."""

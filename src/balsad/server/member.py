@@ -455,16 +455,15 @@ class Member:
         await self._hand_over()
         self._stopped = True
         self.driver.links.stop()
-        self.driver.stop()
         self.read_index.stop()
         self.compactions.stop()
         self.service.passwords.stop()
         for timer in self._timers.values():
             timer.cancel()
-        await self.commits.stop()
         try:
-            self.booted.backend.commit()
+            self.driver.stop()
         finally:
+            await self.commits.stop()
             self._close()
 
     async def _hand_over(self) -> None:
@@ -488,11 +487,16 @@ class Member:
         fileno = self.booted.wal.fileno()
         if fileno >= 0:
             self._loop.remove_reader(fileno)
-        self.booted.wal.close()
-        self.booted.backend.close()
+        try:
+            self.booted.backend.close()  # which commits what is left
+        finally:
+            self.booted.wal.close()
 
     def abandon(self) -> None:
-        """Let go of everything without another write: memory and disk may not agree."""
+        """Do nothing more, without another write: memory and disk may not agree."""
         self._stopped = True
+        self.driver.abandon()
+        self.compactions.stop()
+        self.commits.halt()
         for timer in self._timers.values():
             timer.cancel()
