@@ -125,10 +125,6 @@ class BackendCommits:
             self._arm()
             self.after_batch()
 
-    async def wait_idle(self) -> None:
-        """Return once no commit is under way."""
-        await self._idle.wait()
-
     def halt(self) -> None:
         """Begin no further commit."""
         self._stopped = True
