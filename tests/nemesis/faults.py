@@ -1,0 +1,341 @@
+"""What happens to members. Each fault begins, lasts while the majority must go on serving, and is over."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.interop.v3 import V3
+from tests.nemesis.members import START_S, Members
+from tests.nemesis.network import Network, NoTapsError, command
+
+LASTS_S = 2.5
+THREE = ("m1", "m2", "m3")
+
+Fault = Callable[[Members], None]
+
+
+class NotHereError(Exception):
+    """The fault can't be made on this machine."""
+
+
+def _others(members: Members, *names: str) -> list[str]:
+    return [each for each in members.names if each not in names]
+
+
+def _outlast(members: Members, *out: str) -> None:
+    """The others serve while the fault lasts."""
+    members.wait_serving(*_others(members, *out))
+    members.run_load(LASTS_S)
+
+
+# Of processes.
+
+
+def _killed(members: Members, name: str) -> None:
+    members.kill(name)
+    _outlast(members, name)
+    members.start(name)
+
+
+def leader_killed(members: Members) -> None:
+    _killed(members, members.leader())
+
+
+def follower_killed(members: Members) -> None:
+    _killed(members, members.followers()[0])
+
+
+def leader_killed_and_back_at_once(members: Members) -> None:
+    """It comes back into the term it led, or the next."""
+    for _ in range(3):
+        name = members.leader()
+        members.kill(name)
+        members.start(name)
+        members.wait_serving(seconds=START_S)
+
+
+def all_killed(members: Members) -> None:
+    for name in members.names:
+        members.kill(name)
+    for name in members.names:
+        members.start(name)
+    members.wait_serving(seconds=START_S)
+
+
+def _paused(members: Members, name: str) -> None:
+    members.pause(name)
+    _outlast(members, name)
+    members.resume(name)
+
+
+def leader_paused(members: Members) -> None:
+    """It wakes as a leader that is none any more."""
+    _paused(members, members.leader())
+
+
+def follower_paused(members: Members) -> None:
+    _paused(members, members.followers()[0])
+
+
+def leader_paused_in_short(members: Members) -> None:
+    """About as long as an election takes: now it is still the leader, now it is not."""
+    for pause_s in (0.3, 0.5, 0.7, 0.9, 1.1):
+        name = members.leader()
+        members.pause(name)
+        time.sleep(pause_s)
+        members.resume(name)
+        time.sleep(0.2)
+
+
+# Of the network.
+
+
+def leader_isolated(members: Members) -> None:
+    leader = members.leader()
+    members.network.isolate(leader)
+    _outlast(members, leader)
+    members.network.mend()
+
+
+def follower_isolated(members: Members) -> None:
+    follower = members.followers()[0]
+    members.network.isolate(follower)
+    _outlast(members, follower)
+    members.network.mend()
+
+
+def leader_deaf(members: Members) -> None:
+    """The leader speaks but hears nobody: it must step down, or nobody else could lead."""
+    leader = members.leader()
+    for other in _others(members, leader):
+        members.network.cut(other, leader)
+    _outlast(members, leader)
+    members.network.mend()
+
+
+def leader_mute(members: Members) -> None:
+    leader = members.leader()
+    for other in _others(members, leader):
+        members.network.cut(leader, other)
+    _outlast(members, leader)
+    members.network.mend()
+
+
+def follower_deaf(members: Members) -> None:
+    """It hears nobody, so it asks for votes; nobody may lose the leader by that."""
+    follower = members.followers()[0]
+    for other in _others(members, follower):
+        members.network.cut(other, follower)
+    _outlast(members, follower)
+    members.network.mend()
+
+
+def one_link_cut(members: Members) -> None:
+    """Leader and a follower lose each other; the third sees both."""
+    leader = members.leader()
+    follower = _others(members, leader)[0]
+    members.network.cut_link(leader, follower)
+    # One of the two is left alone, whoever leads.
+    third = _others(members, leader, follower)[0]
+    members.wait_serving(third)
+    members.run_load(LASTS_S)
+    members.network.mend()
+
+
+def all_apart(members: Members) -> None:
+    """Nobody has a majority; nobody may answer a write or a linearizable read from its own past."""
+    for one, other in (("m1", "m2"), ("m2", "m3"), ("m1", "m3")):
+        members.network.cut_link(one, other)
+    time.sleep(LASTS_S)
+    members.network.mend()
+
+
+def lossy(members: Members) -> None:
+    for name in members.names:
+        members.network.lose(name, 0.10)
+    time.sleep(LASTS_S)
+    members.network.mend()
+
+
+def slow(members: Members) -> None:
+    """Slower than a heartbeat, quicker than an election."""
+    members.network.slow(0.060)
+    members.wait_serving()
+    members.run_load(LASTS_S)
+    members.network.mend()
+
+
+def too_slow(members: Members) -> None:
+    """Words take longer than an election: leaders come and go, old words arrive late."""
+    members.network.slow(0.5)
+    time.sleep(2 * LASTS_S)
+    members.network.mend()
+
+
+# Of disks and members.
+
+
+def disk_full(members: Members) -> None:
+    """m3's disk fills up: it ends, or waits; with room again it comes back with all it had promised."""
+    disk = members.folder / "disk"
+    name = "m3"
+    ballast = disk / "ballast"
+    with ballast.open("wb") as full:
+        chunk = 1 << 20
+        while chunk:
+            try:
+                full.write(b"\1" * chunk)
+                full.flush()
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                chunk //= 2
+    # Values of some KiB make its db grow, which it can't.
+    deadline = time.monotonic() + 20
+    while members.processes[name].poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ended = members.processes[name].poll()
+    assert ended is not None, "the db did not grow over the disk's end, or nobody noticed"
+    assert ended > 0, f"{name} ended with {ended} on a full disk"
+    members.processes.pop(name).wait()
+    _outlast(members, name)
+    ballast.unlink()
+    members.start(name)
+
+
+def replaced(members: Members) -> None:
+    """A follower is lost with its disk; another takes its place."""
+    name = members.followers()[0]
+    other = _others(members, name)[0]
+    members.kill(name)
+    members.remove(name, other)
+    members.forget(name)
+    members.wait_serving(*_others(members, name))
+    members.add(name, other)
+    members.start(name, "--initial-cluster-state=existing", members=members.names)
+    members.wait_serving(name, seconds=START_S)
+
+
+def leader_replaced(members: Members) -> None:
+    """The leader is removed by its own hand, ends, and comes back as another member without a past."""
+    name = members.leader()
+    other = _others(members, name)[0]
+    process = members.processes.pop(name)
+    members.remove(name, other)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"{name} was removed but goes on") from None
+    members.forget(name)
+    members.wait_serving(*_others(members, name))
+    members.add(name, other)
+    members.start(name, "--initial-cluster-state=existing", members=members.names)
+    members.wait_serving(name, seconds=START_S)
+
+
+def _applied(v3: V3) -> int:
+    return int(v3.status().raftIndex)
+
+
+def left_behind(members: Members) -> None:
+    """A follower sleeps until the log it needs is gone, and takes a snapshot."""
+    follower = members.followers()[0]
+    other = _others(members, follower)[0]
+    members.pause(follower)
+    with members.ask(other) as v3:
+        start = _applied(v3)
+        members.until("the log moves on", lambda: _applied(v3) > start + 700, 60.0)
+    members.resume(follower)
+
+
+FAULTS: dict[str, Fault] = {
+    fault.__name__: fault
+    for fault in (
+        leader_killed,
+        follower_killed,
+        leader_killed_and_back_at_once,
+        all_killed,
+        leader_paused,
+        follower_paused,
+        leader_paused_in_short,
+        leader_isolated,
+        follower_isolated,
+        leader_deaf,
+        leader_mute,
+        follower_deaf,
+        one_link_cut,
+        all_apart,
+        lossy,
+        slow,
+        too_slow,
+        disk_full,
+        replaced,
+        leader_replaced,
+        left_behind,
+    )
+}
+SLOWED = ("slow", "too_slow")
+DISK_MIB = 144  # two log segments of 64 MiB, and little beside
+
+# Those that any cluster can meet in any order.
+ANYTIME = [name for name in FAULTS if name not in (*SLOWED, "disk_full")]
+
+
+def play(name: str, folder: Path) -> None:
+    """Start a cluster, let the fault come and go under load, and judge. Raises: AssertionError, NotHereError."""
+    try:
+        network = Network(THREE, slow_s=0.0 if name in SLOWED else None)
+    except NoTapsError as error:
+        raise NotHereError(str(error)) from None
+    flags = ("--snapshot-count=300", "--experimental-snapshot-catchup-entries=100")
+    members = Members(folder, network, THREE, flags=flags, value_bytes=6000 if name == "disk_full" else 0)
+    if name == "disk_full":
+        disk = folder / "disk"
+        disk.mkdir()
+        command("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(disk))
+        members.data_dirs["m3"] = disk / "m3"
+    try:
+        members.start_all()
+        members.start_load()
+        members.run_load(1.0)
+        FAULTS[name](members)
+        members.wait_serving(seconds=START_S)
+        members.run_load(1.0)
+        members.finish()
+    except BaseException:
+        print(members.logs())
+        raise
+    finally:
+        members.kill_all()
+
+
+def play_at_random(folder: Path) -> None:
+    """One fault after the other for NEMESIS_SECONDS, in an order that NEMESIS_SEED decides."""
+    seed = int(os.environ.get("NEMESIS_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
+    print(f"NEMESIS_SEED={seed}")
+    chance = random.Random(seed)
+    network = Network(THREE)
+    flags = ("--snapshot-count=300", "--experimental-snapshot-catchup-entries=100")
+    members = Members(folder, network, THREE, flags=flags)
+    deadline = time.monotonic() + float(os.environ.get("NEMESIS_SECONDS", "600"))
+    try:
+        members.start_all()
+        members.start_load()
+        while time.monotonic() < deadline:
+            name = chance.choice(ANYTIME)
+            print(f"{deadline - time.monotonic():.1f} s left: {name}", flush=True)
+            FAULTS[name](members)
+            members.wait_serving(seconds=START_S)
+            members.run_load(chance.uniform(0.0, 1.5))
+        members.finish()
+    except BaseException:
+        print(members.logs())
+        raise
+    finally:
+        members.kill_all()
