@@ -45,7 +45,11 @@ class Running(AbstractContextManager["Running"]):
         self.loop.set_exception_handler(lambda loop, context: self.crashes.append(context))
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
-        self.listener: Listener = self.run(self.server.listen("127.0.0.1", 0, tls))
+        try:
+            self.listener: Listener = self.run(self.server.listen("127.0.0.1", 0, tls))
+        except BaseException:
+            self._end_thread()
+            raise
         self.port = self.listener.port
 
     def _later(self, call: Call, body: bytes) -> None:
@@ -77,10 +81,15 @@ class Running(AbstractContextManager["Running"]):
             await self.server.drain(0)
 
         if not self.loop.is_closed():
-            self.run(end())
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self.thread.join(10)
-            self.loop.close()
+            try:
+                self.run(end())
+            finally:
+                self._end_thread()
+
+    def _end_thread(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+        self.loop.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -211,7 +211,7 @@ def test_a_name_may_be_turned_away_after_the_handshake(
 
 def test_files_that_are_not_there_or_no_certificate(tmp_path: Path, server_pair: tuple[str, str]) -> None:
     with pytest.raises(OSError):
-        Running(tls=ServerTls(cert_file=str(tmp_path / "none"), key_file=server_pair[1])).stop()
+        Running(tls=ServerTls(cert_file=str(tmp_path / "none"), key_file=server_pair[1]))
 
 
 def test_a_client_that_leaves_in_the_middle_of_the_handshake(
