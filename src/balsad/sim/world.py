@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from balsad.config import ServerConfig, parse_url
 from balsad.proto import rpc_pb2
+from balsad.sim.checkers import judge
 from balsad.sim.client import Client
 from balsad.sim.faults import Faults, Plan
 from balsad.sim.history import FinalState, History
@@ -147,6 +148,8 @@ class World:
         """Live through it and judge."""
         with _silence():
             self._run()
+        if self.history.finals:
+            self.violations += judge(self.history)
         return self
 
     def _run(self) -> None:
