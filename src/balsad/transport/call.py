@@ -16,10 +16,11 @@ from balsad.transport.frames import (
     unpack_u32,
 )
 from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, GzipError, gunzip, gzip, trailer_block
-from balsad.transport.methods import Headers, Method, StreamHandler
+from balsad.transport.methods import Headers, Method
 from balsad.transport.stream import Stream
 
 if TYPE_CHECKING:
+    from balsad.transport.faces import StreamHandler
     from balsad.transport.http2_base import Http2Base
 
 # A whole answer is HEADERS, DATA and trailers, of which only stream id, length and message vary.

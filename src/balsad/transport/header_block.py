@@ -19,7 +19,7 @@ from hpack.table import HeaderTable
 
 Field = tuple[bytes, bytes]
 
-_STATIC: Final[list[Field]] = [(b"", b"")] + [(bytes(a), bytes(b)) for a, b in HeaderTable.STATIC_TABLE]
+_STATIC: Final[list[Field]] = [(b"", b"")] + [(bytes(a), bytes(b)) for a, b in list(HeaderTable.STATIC_TABLE)]
 _STATIC_SIZE: Final = 61
 
 # Huffman strings seen before; clients send the same few for ever.

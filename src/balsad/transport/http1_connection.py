@@ -28,7 +28,8 @@ from balsad.transport.http1_request import (
 )
 
 if TYPE_CHECKING:
-    from balsad.transport.rpc_server import RpcServer, Sink
+    from balsad.transport.faces import Sink
+    from balsad.transport.rpc_server import RpcServer
 
 READING_HEAD: Final = 0
 READING_BODY: Final = 1

@@ -15,7 +15,8 @@ from balsad.transport.frames import FRAME_SIZE_MAX, STREAM_ID_MAX, WINDOW_DEFAUL
 from balsad.transport.stream import PUMP_QUANTUM, Stream
 
 if TYPE_CHECKING:
-    from balsad.transport.rpc_server import RpcServer, Sink
+    from balsad.transport.faces import Sink
+    from balsad.transport.rpc_server import RpcServer
 
 CONNECTION_WINDOW: Final = 16 << 20
 STREAM_WINDOW: Final = 1 << 20

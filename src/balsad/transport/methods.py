@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from balsad.go_quote import quote_go
 from balsad.transport.grpc_words import (
@@ -20,6 +20,7 @@ from balsad.transport.header_block import Field
 
 if TYPE_CHECKING:
     from balsad.transport.call import Call
+    from balsad.transport.faces import StreamHandler
 
 CODE_OK: Final = 0
 CODE_RESOURCE_EXHAUSTED: Final = 8
@@ -28,18 +29,6 @@ CODE_UNIMPLEMENTED: Final = 12
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority", b":protocol"))
-
-
-class StreamHandler(Protocol):
-    """The application's end of a stream."""
-
-    def on_message(self, message: bytes) -> None: ...
-
-    def on_half_close(self) -> None:
-        """The client has said all it will say."""
-
-    def on_cancel(self) -> None:
-        """The call is over without the application having ended it; nothing more can be sent."""
 
 
 class Method:

@@ -5,56 +5,18 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final
 
 from balsad.transport import listener
 from balsad.transport.call import Call
+from balsad.transport.faces import Connection, Handle, Scheduler, StreamHandler, Timed
 from balsad.transport.http import HttpRequest, HttpResponder
 from balsad.transport.limits import Limits
-from balsad.transport.methods import Headers, Method, Router, StreamHandler
-from balsad.transport.timers import Timed, Timers
+from balsad.transport.methods import Headers, Method, Router
+from balsad.transport.timers import Timers
 from balsad.transport.tls import ServerTls
 
 HEADER_CACHE_MAX: Final = 1024
-
-
-class Sink(Protocol):
-    """Where a connection's bytes go: an asyncio transport, or a test's."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
-class Connection(Protocol):
-    """A client, whichever protocol it speaks."""
-
-    def flush(self) -> None: ...
-
-    def drain(self) -> None:
-        """End when what is under way has ended."""
-
-    def abort(self) -> None: ...
-
-
-class Handle(Protocol):
-    def cancel(self) -> None: ...
-
-
-class Scheduler(Protocol):
-    """What is needed of an event loop."""
-
-    def time(self) -> float: ...
-
-    def call_soon(self, callback: Callable[[], None], /) -> Any: ...
-
-    def call_at(self, when: float, callback: Callable[[], None], /) -> Handle: ...
 
 
 def no_http(request: HttpRequest, responder: HttpResponder) -> None:

@@ -10,13 +10,12 @@ timer, for the earliest bucket. A deadline fires at most one tick late, never ea
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from balsad.transport.faces import Timed
 
 TICK_S: Final = 0.01
-
-
-class Timed(Protocol):
-    def on_timer(self) -> None: ...
 
 
 class Timers:
