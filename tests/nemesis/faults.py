@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -181,20 +182,27 @@ def too_slow(members: Members) -> None:
 # Of disks and members.
 
 
+def fill(ballast: Path) -> None:
+    """Take what room there is on the ballast's disk, to the last byte."""
+    fd = os.open(ballast, os.O_WRONLY | os.O_CREAT)
+    try:
+        chunk = 1 << 20
+        while chunk:
+            try:
+                os.write(fd, b"\1" * chunk)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                chunk //= 2
+    finally:
+        os.close(fd)
+
+
 def disk_full(members: Members) -> None:
     """m3's disk fills up: it ends, or waits; with room again it comes back with all it had promised."""
     disk = members.folder / "disk"
     name = "m3"
     ballast = disk / "ballast"
-    with ballast.open("wb") as full:
-        chunk = 1 << 20
-        while chunk:
-            try:
-                full.write(b"\1" * chunk)
-                full.flush()
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
-                chunk //= 2
+    fill(ballast)
     # Values of some KiB make its db grow, which it can't.
     deadline = time.monotonic() + 20
     while members.processes[name].poll() is None and time.monotonic() < deadline:
@@ -252,6 +260,12 @@ def left_behind(members: Members) -> None:
         start = _applied(v3)
         members.until("the log moves on", lambda: _applied(v3) > start + 700, 60.0)
     members.resume(follower)
+    members.until("the sleeper takes a snapshot", lambda: _snapshots_taken(members, follower))
+
+
+def _snapshots_taken(members: Members, name: str) -> int:
+    found = re.search(r"^etcd_network_snapshot_receive_success\S* (\d+)", members.metrics(name), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 FAULTS: dict[str, Fault] = {

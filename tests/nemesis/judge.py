@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from balsad.sim.history import DONE, REFUSED, Operation
+from balsad.sim.checkers import judge as judge_simulated
+from balsad.sim.history import DONE, REFUSED, History, Operation, WatchEvent, WatchSession
 from balsad.sim.requests import (
     MOD,
     Delete,
@@ -31,19 +31,15 @@ from balsad.sim.requests import (
     covers,
 )
 
-
-class Event(NamedTuple):
-    """What a watch tells of one key at one revision; `kv` of a deletion has the key and `mod` alone."""
-
-    is_delete: bool
-    kv: KeyValue
+# The other judges search, which takes long when there is much.
+SEARCHED_MAX = 20_000
 
 
 class Past:
     """The store at every revision, made anew from the events."""
 
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.by_revision: dict[int, list[Event]] = {}
+    def __init__(self, events: Sequence[WatchEvent]) -> None:
+        self.by_revision: dict[int, list[WatchEvent]] = {}
         self._versions: dict[bytes, list[tuple[int, KeyValue | None]]] = {}
         last = 1
         for event in events:
@@ -75,8 +71,19 @@ class Past:
         return tuple(kv for kv in found if kv is not None)
 
 
-def judge(operations: Sequence[Operation], pasts: dict[str, list[Event]]) -> None:
-    """Raises: AssertionError with what does not fit."""
+def judge(history: History) -> None:
+    """Judge by the whole past, and as a simulated world is judged. Raises: AssertionError with what does not fit."""
+    judge_pasts(history.operations, {watch.machine: _events(watch) for watch in history.watches})
+    if len(history.operations) <= SEARCHED_MAX:
+        wrong = judge_simulated(history)
+        assert not wrong, "\n".join(wrong)
+
+
+def _events(watch: WatchSession) -> list[WatchEvent]:
+    return [event for message in watch.messages for event in message.events]
+
+
+def judge_pasts(operations: Sequence[Operation], pasts: dict[str, list[WatchEvent]]) -> None:
     first, *others = pasts.items()
     for name, events in others:
         assert events == first[1], f"{first[0]} and {name} tell different pasts:\n{_difference(first[1], events)}"
@@ -100,7 +107,7 @@ def _writes(operation: Operation) -> tuple[Put | Delete, ...]:
     return tuple(part for part in parts if isinstance(part, Put | Delete))
 
 
-def _fits(events: Sequence[Event], writes: Sequence[Put | Delete]) -> bool:
+def _fits(events: Sequence[WatchEvent], writes: Sequence[Put | Delete]) -> bool:
     if len(events) != len(writes):
         return False
     return all(
@@ -209,7 +216,7 @@ def _around(operations: Sequence[Operation], operation: Operation) -> str:
     return "near it:\n" + "\n".join(f"  {other}" for other in near[:20])
 
 
-def _difference(one: list[Event], other: list[Event]) -> str:
+def _difference(one: list[WatchEvent], other: list[WatchEvent]) -> str:
     for place in range(min(len(one), len(other))):
         if one[place] != other[place]:
             return f"{one[place]}\n{other[place]}"

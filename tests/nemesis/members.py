@@ -15,12 +15,13 @@ from typing import TypeVar
 
 import grpc
 
+from balsad.proto import kv_pb2
 from balsad.proto import rpc_pb2 as rpc
-from balsad.sim.history import DONE, History
+from balsad.sim.history import DONE, FinalState, History, WatchEvent, WatchMessage, WatchSession
 from balsad.sim.requests import Put, key_value
-from tests.interop.servers import clean_environment
+from tests.interop.servers import clean_environment, fetch
 from tests.interop.v3 import V3, connect
-from tests.nemesis.judge import Event, judge
+from tests.nemesis.judge import judge
 from tests.nemesis.load import Asker, Load
 from tests.nemesis.network import Network
 
@@ -37,6 +38,11 @@ FLAGS = (
 EVERYTHING = b"\0"
 
 T = TypeVar("T")
+
+
+def _event(event: kv_pb2.Event) -> WatchEvent:
+    previous = key_value(event.prev_kv) if event.HasField("prev_kv") else None
+    return WatchEvent(event.type == kv_pb2.Event.DELETE, key_value(event.kv), previous)
 
 
 class Members:
@@ -145,8 +151,15 @@ class Members:
                     return found
             except grpc.RpcError as error:
                 last = f"{error.code().name}: {error.details()}"
+            except OSError as error:
+                last = str(error)
             time.sleep(0.05)
         raise AssertionError(f"not within {seconds} s: {what} {last}")
+
+    def metrics(self, name: str) -> str:
+        status, data, _ = fetch(f"http://{self.address(name)}/metrics")
+        assert status == 200
+        return data.decode()
 
     def leader(self, *but: str) -> str:
         """The leader's name, as the majority says; `but` names who is not asked."""
@@ -210,27 +223,42 @@ class Members:
         time.sleep(seconds)
         assert any(operation.outcome == DONE for operation in self.history.operations[before:]), "nobody was served"
 
-    def past(self, name: str, revision: int) -> list[Event]:
-        """All events up to `revision`, from a watch."""
-        events: list[Event] = []
+    def past(self, name: str, revision: int) -> WatchSession:
+        """A watch that tells everything up to `revision`."""
+        session = WatchSession("past", name, EVERYTHING, EVERYTHING, 1, time.monotonic(), wants_previous=True)
+        request = rpc.WatchCreateRequest(key=EVERYTHING, range_end=EVERYTHING, start_revision=1, prev_kv=True)
         with self.ask(name) as v3:
-            watch = v3.watch(rpc.WatchCreateRequest(key=EVERYTHING, range_end=EVERYTHING, start_revision=1))
-            while not events or events[-1].kv.mod < revision:
+            watch = v3.watch(request)
+            told = 0
+            while told < revision:
                 answer = watch.next()
                 assert not answer.canceled, f"watch of {name}: {answer}"
-                events += [Event(event.type == 1, key_value(event.kv)) for event in answer.events]
+                if answer.created:
+                    session.created_revision = answer.header.revision
+                if answer.events:
+                    told = answer.events[-1].kv.mod_revision
+                    events = tuple(_event(event) for event in answer.events)
+                    session.messages.append(WatchMessage(time.monotonic(), answer.header.revision, events))
             watch.close()
-        return [event for event in events if event.kv.mod <= revision]
+        session.ended = time.monotonic()
+        return session
 
     def wait_equal(self) -> None:
-        """All members come to the same revision and HashKV."""
+        """All members come to the same revision and HashKV; that is written down."""
 
         def equal() -> bool:
-            answers = []
+            finals = []
             for name in self.names:
                 with self.ask(name) as v3:
-                    answers.append(v3.hash_kv())
-            return len({(each.header.revision, each.hash, each.compact_revision) for each in answers}) == 1
+                    hashed = v3.hash_kv()
+                    found = v3.range(EVERYTHING, range_end=EVERYTHING, serializable=True)
+                    index = v3.status().raftAppliedIndex
+                revision = hashed.header.revision
+                compacted = max(0, hashed.compact_revision)
+                kvs = tuple(key_value(kv) for kv in found.kvs)
+                finals.append(FinalState(name, revision, compacted, revision, hashed.hash, index, kvs, ()))
+            self.history.finals = finals
+            return len({(each.revision, each.hash, each.compact_revision) for each in finals}) == 1
 
         self.until("equal HashKV", equal)
 
@@ -239,10 +267,12 @@ class Members:
         self.stop_load()
         self.wait_serving()
         self.wait_equal()
-        revision = max(operation.revision for operation in self.history.operations)
-        pasts = {name: self.past(name, revision) for name in self.names}
-        judge(self.history.operations, pasts)
+        history = self.history
+        revision = history.finals[0].revision
+        history.watches = [self.past(name, revision) for name in self.names]
+        history.ended = time.monotonic()
         self.check_running()
+        judge(history)
         done = sum(operation.outcome == DONE for operation in self.history.operations)
         print(f"{len(self.history.operations)} operations, {done} answered, revision {revision}")
 
