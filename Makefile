@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Two at a time: most of what the tests do is wait for the servers they started.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
@@ -22,7 +24,7 @@ help:
 
 # What serving needs, in the versions that are tested.
 $(VENV)/.installed: pyproject.toml requirements-dev.txt
-	$(PYTHON) -c 'import sys; sys.exit("balsad needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("balsad needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -c requirements-dev.txt -e .
 	@touch $@
@@ -36,7 +38,7 @@ run: $(VENV)/.installed
 	$(BIN)/etcd $(ARGS)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check src tests bench tools setup.py
