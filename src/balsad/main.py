@@ -141,9 +141,13 @@ async def run(config: ServerConfig, env: Env) -> None:
         links = made[0]
         left: asyncio.Future[None] = loop.create_future()
         member.on_removed = lambda: None if left.done() else left.set_result(None)
-        peer_listener = peer_server(links, joint, disk=env.disk, snapshotter=member.booted.snapshotter, tls=peer_tls)
         connect_metrics(member.metrics, links)
         server = RpcServer(limits=_limits(config), scheduler=loop)
+        # As up to etcd 3.5 the peer port answers gRPC too.
+        snapshotter = member.booted.snapshotter
+        peer_listener = peer_server(
+            links, joint, disk=env.disk, snapshotter=snapshotter, tls=peer_tls, http2=server.adopt
+        )
         monitoring = RpcServer(limits=_limits(config), scheduler=loop)
         _mount(member, server, monitoring)
         listeners: list[Listener] = []

@@ -95,6 +95,14 @@ class FirstBytes(asyncio.Protocol):
             self.timer_tick = 0
 
 
+def adopt(server: RpcServer, transport: asyncio.Transport, data: bytes) -> None:
+    """Serve a connection that somebody else accepted and has read `data` from."""
+    first = FirstBytes(server, None)
+    transport.set_protocol(first)
+    first.connection_made(transport)
+    first.data_received(data)
+
+
 class Listener:
     """A socket that takes clients."""
 

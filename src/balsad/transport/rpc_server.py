@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -82,6 +83,10 @@ class RpcServer:
     async def listen_bound(self, bound: socket.socket, tls: ServerTls | None = None) -> listener.Listener:
         """Take clients on a socket that is bound already."""
         return await listener.listen_bound(self, bound, tls)
+
+    def adopt(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Serve a connection that somebody else accepted and has read `data` from."""
+        listener.adopt(self, transport, data)
 
     async def listen_unix(self, path: str, tls: ServerTls | None = None) -> listener.Listener:
         """Take clients on a unix socket."""
