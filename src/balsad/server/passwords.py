@@ -93,27 +93,27 @@ class PasswordRequests:
 
     # Setting one.
 
-    def add_user(self, call: Call, raw: bytes, request: rpc_pb2.AuthUserAddRequest) -> None:
+    def add_user(self, call: Call, request: rpc_pb2.AuthUserAddRequest) -> None:
         if request.options.no_password:
-            self._service.auth_request("auth_user_add", raw, request, call)
+            self._service.auth_request("auth_user_add", request, call)
             return
 
         def hashed(value: bytes) -> None:
             request.hashedPassword = encode_hash(value)
             request.password = ""
-            self._service.auth_request("auth_user_add", request.SerializeToString(), request, call)
+            self._service.auth_request("auth_user_add", request, call)
 
         self._hash(call, request.password, hashed)
 
-    def change_password(self, call: Call, raw: bytes, request: rpc_pb2.AuthUserChangePasswordRequest) -> None:
+    def change_password(self, call: Call, request: rpc_pb2.AuthUserChangePasswordRequest) -> None:
         if not request.password:
-            self._service.auth_request("auth_user_change_password", raw, request, call)
+            self._service.auth_request("auth_user_change_password", request, call)
             return
 
         def hashed(value: bytes) -> None:
             request.hashedPassword = encode_hash(value)
             request.password = ""
-            self._service.auth_request("auth_user_change_password", request.SerializeToString(), request, call)
+            self._service.auth_request("auth_user_change_password", request, call)
 
         self._hash(call, request.password, hashed)
 

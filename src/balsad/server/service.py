@@ -135,38 +135,38 @@ class Service:
         """A put of key and value alone; `raw` is the request as it came. The hot way in."""
         quota = self._quota
         if quota.limit_bytes >= 0 and self.backend.size + KEY_COST + len(raw) >= quota.limit_bytes:
-            self.put(call, raw, rpc_pb2.PutRequest.FromString(raw))
+            self.put(call, rpc_pb2.PutRequest.FromString(raw))
             return
         request_id = self._ids.next()
         pending = Pending(request_id, call, None, PLAIN_PUT, None, key, raw, value_at)
         digits = uvarint(request_id)
         self.driver.propose(b"\x22%b%b\xa2\x06%c\x08%b" % (uvarint(len(raw)), raw, len(digits) + 1, digits), pending)
 
-    def put(self, call: Call, raw: bytes, request: rpc_pb2.PutRequest) -> None:
+    def put(self, call: Call, request: rpc_pb2.PutRequest) -> None:
         if self._has_room(KEY_COST + len(request.key) + len(request.value), call):
-            self._submit("put", raw, request, call)
+            self._submit("put", request, call)
 
-    def txn(self, call: Call, raw: bytes, request: rpc_pb2.TxnRequest) -> None:
+    def txn(self, call: Call, request: rpc_pb2.TxnRequest) -> None:
         if self._has_room(txn_cost(request), call):
-            self._submit("txn", raw, request, call)
+            self._submit("txn", request, call)
 
-    def delete_range(self, call: Call, raw: bytes, request: rpc_pb2.DeleteRangeRequest) -> None:
-        self._submit("delete_range", raw, request, call)
+    def delete_range(self, call: Call, request: rpc_pb2.DeleteRangeRequest) -> None:
+        self._submit("delete_range", request, call)
 
     def lease_grant(self, call: Call, request: rpc_pb2.LeaseGrantRequest) -> None:
         if not self._has_room(LEASE_COST, call):
             return
         while request.ID == 0:
             request.ID = self._ids.next() & _POSITIVE
-        self._submit("lease_grant", request.SerializeToString(), request, call)
+        self._submit("lease_grant", request, call)
 
-    def lease_revoke(self, call: Call, raw: bytes, request: rpc_pb2.LeaseRevokeRequest) -> None:
-        self._submit("lease_revoke", raw, request, call)
+    def lease_revoke(self, call: Call, request: rpc_pb2.LeaseRevokeRequest) -> None:
+        self._submit("lease_revoke", request, call)
 
-    def alarm(self, call: Call, raw: bytes, request: rpc_pb2.AlarmRequest) -> None:
-        self._submit("alarm", raw, request, call)
+    def alarm(self, call: Call, request: rpc_pb2.AlarmRequest) -> None:
+        self._submit("alarm", request, call)
 
-    def compact(self, call: Call, raw: bytes, request: rpc_pb2.CompactionRequest) -> None:
+    def compact(self, call: Call, request: rpc_pb2.CompactionRequest) -> None:
         """Answers when the compaction is scheduled; when `physical`, once the keys are gone from the disk."""
 
         def answer(result: Result) -> None:
@@ -177,17 +177,17 @@ class Service:
             else:
                 call.respond(result)
 
-        self._submit("compaction", raw, request, call, answer)
+        self._submit("compaction", request, call, answer)
 
-    def auth_request(self, field: str, raw: bytes, request: Any, call: Call) -> None:
+    def auth_request(self, field: str, request: Any, call: Call) -> None:
         """A request about users, roles or authentication itself."""
-        self._submit(field, raw, request, call)
+        self._submit(field, request, call)
 
     def propose(self, field: str, request: Any, done: Callable[[Result], None]) -> None:
         """A request the member makes itself. Raises: RequestError."""
         # Only to revoke a lease does it need permission for what hangs on it.
         who = self.access.root if field == "lease_revoke" else None
-        self._propose(field, request.SerializeToString(), request, None, done, who)
+        self._propose(field, request, None, done, who)
 
     def propose_raw(self, data: bytes, request_id: int, done: Callable[[Result], None]) -> None:
         """An entry in a form of its own (a v2 Request) under an id from `next_id`."""
@@ -196,19 +196,16 @@ class Service:
     def next_id(self) -> int:
         return self._ids.next()
 
-    def _submit(
-        self, field: str, raw: bytes, request: Any, call: Call, done: Callable[[Result], None] | None = None
-    ) -> None:
+    def _submit(self, field: str, request: Any, call: Call, done: Callable[[Result], None] | None = None) -> None:
         """Propose it on behalf of whoever calls; `done` gets the result in place of the call."""
         if self.auth.enabled:
-            self.access.identify(call, lambda who: self._propose(field, raw, request, call, done, who))
+            self.access.identify(call, lambda who: self._propose(field, request, call, done, who))
         else:
-            self._propose(field, raw, request, call, done, None)
+            self._propose(field, request, call, done, None)
 
     def _propose(
         self,
         field: str,
-        raw: bytes,
         request: Any,
         call: Call | None,
         done: Callable[[Result], None] | None,
@@ -222,7 +219,11 @@ class Service:
                 header += b"\x12%b%b" % (uvarint(len(username)), username)
             if who.revision:
                 header += b"\x18" + uvarint(who.revision)
-        body = b"%b%b%b" % (_TAGS[field], uvarint(len(raw)), raw)
+        # What a client wrote into a field of another type, or into one unknown here, might be read otherwise
+        # by other members: every member is to read in the log what was understood here, and nothing else.
+        request.DiscardUnknownFields()
+        message = request.SerializeToString()
+        body = b"%b%b%b" % (_TAGS[field], uvarint(len(message)), message)
         head = b"%b%b%b" % (_TAGS["header"], uvarint(len(header)), header)
         # In the order of the field numbers, as etcd writes them.
         data = body + head if FIELDS[field] < _HEADER else head + body

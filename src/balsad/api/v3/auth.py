@@ -56,11 +56,11 @@ class AuthApi:
 
     def user_add(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        self._service.passwords.add_user(call, raw, decode(rpc_pb2.AuthUserAddRequest, raw))
+        self._service.passwords.add_user(call, decode(rpc_pb2.AuthUserAddRequest, raw))
 
     def user_change_password(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        self._service.passwords.change_password(call, raw, decode(rpc_pb2.AuthUserChangePasswordRequest, raw))
+        self._service.passwords.change_password(call, decode(rpc_pb2.AuthUserChangePasswordRequest, raw))
 
 
 class _Forward:
@@ -74,4 +74,4 @@ class _Forward:
 
     def __call__(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        self._service.auth_request(self._field, raw, decode(self._message, raw), call)
+        self._service.auth_request(self._field, decode(self._message, raw), call)

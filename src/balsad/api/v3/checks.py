@@ -5,11 +5,12 @@ Source: etcd server/etcdserver/api/v3rpc/key.go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from balsad.errors import (
     DuplicateKeyError,
     EmptyKeyError,
+    InternalError,
     KeyNotFoundError,
     LeaseProvidedError,
     TooManyOpsError,
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from balsad.proto import rpc_pb2
+
+
+NESTED_MAX: Final = 49
+"""How deep txns may lie in a txn: protobuf reads 100 messages within each other, and in the log is one more around."""
 
 
 def check_put(request: rpc_pb2.PutRequest) -> None:
@@ -38,12 +43,15 @@ def check_key(request: rpc_pb2.RangeRequest | rpc_pb2.DeleteRangeRequest) -> Non
 
 def check_txn(request: rpc_pb2.TxnRequest, operations_max: int) -> None:
     """Raises: TooManyOpsError, EmptyKeyError, ... and DuplicateKeyError."""
-    _check_operations(request, operations_max)
+    _check_operations(request, operations_max, 0)
     _check_intervals(request.success)
     _check_intervals(request.failure)
 
 
-def _check_operations(request: rpc_pb2.TxnRequest, operations_max: int) -> None:
+def _check_operations(request: rpc_pb2.TxnRequest, operations_max: int, depth: int) -> None:
+    if depth > NESTED_MAX:
+        # What is in the log must be read again by every restart.
+        raise InternalError("grpc: error unmarshalling request: txns are nested too deep")
     count = max(len(request.compare), len(request.success), len(request.failure))
     if count > operations_max:
         raise TooManyOpsError
@@ -60,7 +68,7 @@ def _check_operations(request: rpc_pb2.TxnRequest, operations_max: int) -> None:
             elif kind == "request_delete_range":
                 check_key(operation.request_delete_range)
             elif kind == "request_txn":
-                _check_operations(operation.request_txn, operations_max - count)
+                _check_operations(operation.request_txn, operations_max - count, depth + 1)
             else:
                 raise KeyNotFoundError
 

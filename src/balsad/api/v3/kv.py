@@ -108,13 +108,13 @@ class KvApi:
             return
         request = decode(rpc_pb2.PutRequest, raw)
         check_put(request)
-        self._service.put(call, raw, request)
+        self._service.put(call, request)
 
     def delete_range(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         request = decode(rpc_pb2.DeleteRangeRequest, raw)
         check_key(request)
-        self._service.delete_range(call, raw, request)
+        self._service.delete_range(call, request)
 
     def txn(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
@@ -128,8 +128,8 @@ class KvApi:
                 lambda: txns.read(self._store, request, self._header_at),
             )
         else:
-            self._service.txn(call, raw, request)
+            self._service.txn(call, request)
 
     def compact(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        self._service.compact(call, raw, decode(rpc_pb2.CompactionRequest, raw))
+        self._service.compact(call, decode(rpc_pb2.CompactionRequest, raw))

@@ -53,7 +53,7 @@ class LeaseApi:
 
     def revoke(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        self._service.lease_revoke(call, raw, decode(rpc_pb2.LeaseRevokeRequest, raw))
+        self._service.lease_revoke(call, decode(rpc_pb2.LeaseRevokeRequest, raw))
 
     def time_to_live(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)

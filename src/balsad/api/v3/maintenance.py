@@ -49,7 +49,7 @@ class MaintenanceApi:
 
     def alarm(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
-        self._service.alarm(call, raw, decode(rpc_pb2.AlarmRequest, raw))
+        self._service.alarm(call, decode(rpc_pb2.AlarmRequest, raw))
 
     def status(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers, serves_learner=True)

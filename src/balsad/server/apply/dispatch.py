@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from google.protobuf.message import DecodeError
+
 from balsad.auth import ANONYMOUS, Identity
 from balsad.errors import CorruptError, LeaseNotFoundError, NoSpaceError, RequestError, UnknownError, UserEmptyError
 from balsad.proto import raft_internal_pb2, rpc_pb2
@@ -204,7 +206,10 @@ class Applier:
         if is_v2_request(data):
             self._apply_v2(data, is_new, waiting)
             return
-        request = raft_internal_pb2.InternalRaftRequest.FromString(data)
+        try:
+            request = raft_internal_pb2.InternalRaftRequest.FromString(data)
+        except DecodeError as error:
+            raise AssertionError(f"entry {entry.index} cannot be read: {error}") from error
         if request.HasField("v2"):
             self._apply_v2(request.v2.SerializeToString(), is_new, waiting)
             return
