@@ -85,7 +85,8 @@ class Machine:
         self.volume = Volume()
         self.process: Process | None = None
         self.member: Member | None = None
-        self.front: Front | None = None
+        self.front: Front | None = None  # who takes calls
+        self._answering: Front | None = None  # who still answers some
         self.lives = 0
         self.clock_rate = 1.0
         self.is_removed = False
@@ -140,7 +141,7 @@ class Machine:
 
     def _serve(self, process: Process, front: Front) -> None:
         if not process.is_dead:
-            self.front = front
+            self.front = self._answering = front
             self.world.note("serving", self.name)
 
     # Ends.
@@ -184,7 +185,8 @@ class Machine:
             return
         self.world.note("kill", self.name)
         process.kill()
-        front, self.front, self.member = self.front, None, None
+        front, self._answering = self._answering, None
+        self.front = self.member = None
         self.volume.unlock()
         if front is not None:
             for call in front.calls:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from balsad.raft import codec
+from balsad.raft import MessageType, codec
 
 if TYPE_CHECKING:
     import random
@@ -136,7 +136,11 @@ class SimLinks:
                 self._note_unreachable(message.to)
                 continue
             data = codec.encode_message(message)
-            for delay in peers.network.packets(self._own.name, peer.name):
+            delays = peers.network.packets(self._own.name, peer.name)
+            if message.type == MessageType.PROP:
+                # A proposal that came twice would be done twice. Raft trusts TCP not to do that.
+                del delays[1:]
+            for delay in delays:
                 peers.timeline.at(process.now + delay, self._arrive, peer, data)
 
     def _find(self, member_id: int) -> Peer | None:

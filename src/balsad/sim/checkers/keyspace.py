@@ -1,7 +1,8 @@
 """What etcd's keys do, as plain values: one part of the keys, at one moment, and what a request makes of it.
 
     State   the revision of the last write to these keys, the last revision known to have been
-            reached, each key's KeyValue or None, and the leases whose end took keys
+            reached, each key's KeyValue or None, the revision of its last deletion, what it
+            was before it last changed, and the leases whose end took keys
 
 put a=1 at revision 2, put a=2 at 3: value 2, create 2, mod 3, version 2. Delete at 4: None. put a=3
 at 5: value 3, create 5, mod 5, version 1.
@@ -37,7 +38,23 @@ class State(NamedTuple):
     written: int
     reached: int
     kvs: Kvs
+    deleted: tuple[int, ...]
+    previous: Kvs
     ended: frozenset[int] = frozenset()
+
+    def write(self, revision: int, kvs: Kvs, ended: frozenset[int] | None = None) -> State:
+        """The state after a write made `revision`."""
+        deleted, previous = list(self.deleted), list(self.previous)
+        for at, (was, now) in enumerate(zip(self.kvs, kvs, strict=True)):
+            if was != now:
+                previous[at] = was
+                if now is None:
+                    deleted[at] = revision
+        return State(revision, revision, kvs, tuple(deleted), tuple(previous), self.ended if ended is None else ended)
+
+    def reach(self, revision: int) -> State:
+        """The state when `revision` is known to have been reached."""
+        return self._replace(reached=revision)
 
 
 class Part:
@@ -51,13 +68,16 @@ class Part:
         return key in self._place
 
     def empty(self) -> State:
-        return State(1, 1, (None,) * len(self.keys))
+        nothing = (None,) * len(self.keys)
+        return State(1, 1, nothing, (0,) * len(self.keys), nothing)
 
     def touches(self, key: bytes, end: bytes) -> bool:
         return any(covers(key, end, candidate) for candidate in self.keys)
 
-    def get(self, kvs: Kvs, key: bytes) -> KeyValue | None:
-        return kvs[self._place[key]]
+    def get(self, state: State, key: bytes) -> tuple[KeyValue | None, int, KeyValue | None]:
+        """The key as it is, the revision at which it was last deleted, and what it was before it last changed."""
+        at = self._place[key]
+        return state.kvs[at], state.deleted[at], state.previous[at]
 
     # What a request does.
 

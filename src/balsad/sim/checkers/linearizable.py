@@ -47,12 +47,13 @@ class Ended(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """At a revision the key became this, or, None, was deleted."""
+    """At a revision the key became this, or, None, was deleted; if `previous` is known, it was that before."""
 
     source: str
     revision: int
     key: bytes
     kv: KeyValue | None
+    previous: KeyValue | None = None
 
 
 What = Known | Lost | Ended | Seen
@@ -68,6 +69,7 @@ class Truth:
     def __init__(self) -> None:
         self.events: dict[int, dict[bytes, KeyValue | None]] = {}
         self.sure: set[tuple[int, bytes]] = set()
+        self.keys: set[bytes] = set()  # of which it is known
 
     def add(self, revision: int, key: bytes, kv: KeyValue | None) -> None:
         self.events.setdefault(revision, {})[key] = kv
@@ -205,6 +207,7 @@ def _check_part(history: History, part: Part, claimed: set[int], free: list[int]
 
     verdict = search(items, part.empty(), step)
     if verdict.is_linearizable:
+        truth.keys.update(part.keys)
         before = part.empty().kvs
         for item, state in verdict.order:
             assert isinstance(state, State)
@@ -283,8 +286,9 @@ def _lease_items(step: LeaseStep, claimed: set[int]) -> Iterator[Item[What]]:
     if step.kind == "grant" and step.outcome != REFUSED:
         yield Item(Ended(step.lease), step.invoked, NEVER, None, False)
     elif step.kind == "revoke" and step.outcome == DONE and step.revision not in claimed:
-        # If it had keys, they went at the revision that it was told. Else it may have been somebody else's.
-        yield Item(Ended(step.lease, step.revision), step.invoked, step.returned, 2 * step.revision)
+        # If it had keys, they went at the revision that it was told. Else that was somebody else's, maybe another
+        # revocation's; so this one has no rank.
+        yield Item(Ended(step.lease, step.revision), step.invoked, step.returned)
 
 
 def _seen_items(history: History, part: Part) -> Iterator[Item[What]]:
@@ -294,13 +298,18 @@ def _seen_items(history: History, part: Part) -> Iterator[Item[What]]:
     for watch in history.watches:
         for message in watch.messages:
             for event in message.events:
-                if event.kv.key not in part:
+                kv, previous = event.kv, event.previous
+                if kv.key not in part:
                     continue
-                for kv, became in ((event.kv, None if event.is_delete else event.kv), (event.previous, event.previous)):
-                    if kv is not None:
-                        place = kv.mod, kv.key
-                        seen.setdefault(place, Seen(str(watch), kv.mod, kv.key, became))
-                        earliest[place] = min(earliest.get(place, NEVER), message.at)
+                place = kv.mod, kv.key
+                earliest[place] = min(earliest.get(place, NEVER), message.at)
+                known = seen.get(place)
+                if known is None or known.previous is None:
+                    seen[place] = Seen(str(watch), kv.mod, kv.key, None if event.is_delete else kv, previous)
+                if previous is not None:
+                    place = previous.mod, previous.key
+                    earliest[place] = min(earliest.get(place, NEVER), message.at)
+                    seen.setdefault(place, Seen(str(watch), previous.mod, previous.key, previous))
     for place, what in seen.items():
         yield Item(what, 0.0, earliest[place], 2 * what.revision + 1)
 
@@ -312,32 +321,33 @@ def _step(part: Part, free: list[int], state: State, what: What, next_rank: int 
             if revision < state.reached or (what.is_write and revision <= state.written):
                 return
             kvs, told = part.apply(state.kvs, revision, what.request)
-            if told != what.told:
-                return
-            yield State(revision if what.is_write else state.written, revision, kvs, state.ended)
+            if told == what.told:
+                yield state.write(revision, kvs) if what.is_write else state.reach(revision)
         case Seen():
-            revision, kv = what.revision, part.get(state.kvs, what.key)
-            if revision >= state.reached and kv == what.kv and (kv is not None or state.written == revision):
-                yield State(state.written, revision, state.kvs, state.ended)
+            kv, deleted, previous = part.get(state, what.key)
+            fits = kv == what.kv and (kv is not None or deleted == what.revision)
+            if fits and state.reached <= what.revision and what.previous in (None, previous):
+                yield state.reach(what.revision)
         case Ended() if what.revision:
-            kvs = part.expire(state.kvs, what.lease)
             ended = state.ended | {what.lease}
-            if kvs == state.kvs:
-                yield State(state.written, max(state.reached, what.revision), kvs, ended)
-            elif what.revision > state.written:
-                yield State(what.revision, what.revision, kvs, ended)
+            kvs = part.expire(state.kvs, what.lease)
+            if kvs != state.kvs:
+                if what.revision in _free_for(free, state, next_rank):
+                    yield state.write(what.revision, kvs, ended)
+            elif state.reached <= what.revision and (next_rank is None or next_rank > 2 * what.revision):
+                yield state.reach(what.revision)._replace(ended=ended)
         case Ended():
             kvs = part.expire(state.kvs, what.lease)
             if kvs != state.kvs:
                 for revision in _free_for(free, state, next_rank):
-                    yield State(revision, revision, kvs, state.ended | {what.lease})
+                    yield state.write(revision, kvs, state.ended | {what.lease})
         case Lost():
             if isinstance(what.request, Put) and what.request.lease in state.ended:
                 return
             for revision in _free_for(free, state, next_rank):
                 kvs, told = part.apply(state.kvs, revision, what.request)
                 if is_write(what.request, told):
-                    yield State(revision, revision, kvs, state.ended)
+                    yield state.write(revision, kvs)
 
 
 def _free_for(free: list[int], state: State, next_rank: int | None) -> list[int]:

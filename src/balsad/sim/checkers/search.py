@@ -72,14 +72,21 @@ def search(items: list[Item[O]], initial: S, step: Step[S, O], *, steps_max: int
             item = ranked[place]
             for after in step(state, item.operation, next_rank):
                 yield place + 1, used, after, item
-        # What may also never have been comes last: most often it need not.
+        # What may also never have been comes last: most often it need not. And of that, what helps the next one first.
+        later: list[tuple[int, int, S, Item[O]]] = []
         for certain in (True, False):
             for at, item in enumerate(free):
                 if item.invoked > deadline:
                     break
-                if item.must_be is certain and not used >> at & 1:
-                    for after in step(state, item.operation, next_rank):
-                        yield place, used | 1 << at, after, item
+                if item.must_be is not certain or used >> at & 1:
+                    continue
+                for after in step(state, item.operation, next_rank):
+                    found = place, used | 1 << at, after, item
+                    if certain or place == len(ranked) or any(True for _ in step(after, ranked[place].operation, None)):
+                        yield found
+                    else:
+                        later.append(found)
+        yield from later
 
     seen: set[tuple[int, int, S]] = {(0, 0, initial)}
     ways = [successors(0, 0, initial)]

@@ -83,6 +83,8 @@ class _Judge:
         kv = event.kv
         if not covers(watch.key, watch.end, kv.key):
             yield f"an event of {kv.key!r}"
+        if kv.key not in self._truth.keys:
+            return
         happened = self._truth.events.get(kv.mod, {})
         if kv.key not in happened:
             yield f"{event} never happened"
