@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from balsad import errors
-from balsad.errors import Code, RequestError
+from balsad.errors import Code, RequestError, UnknownError
 
 _NAMES = {
     Code.OK: "OK",
@@ -75,3 +75,11 @@ def error_of(code: int, text: str) -> RequestError:
     if kind is not None:
         return kind()
     return RpcError(code, text)
+
+
+def error_of_reason(reason: str) -> RequestError:
+    """The exception for why a server canceled a watch; servers give a status as text, or the bare words."""
+    if not _KNOWN:
+        _KNOWN.update(_known())
+    kind = _KNOWN.get(reason.rpartition(" desc = ")[2], UnknownError)
+    return kind(reason)

@@ -271,7 +271,7 @@ class Link:
             timer.cancel()
             if keeper is not None and connection.closed:
                 keeper.cancel()
-        self.error = wire.error
+        self.error = wire.error or ConnectionResetError("the server closed the connection")
         if self.wire is wire:
             self.wire = None
         self._on_change(self)

@@ -294,9 +294,9 @@ class WatchStream:
         watcher, self._asked = self._asked, None
         if watcher is not None:
             if response.watch_id == _NO_ID or (response.canceled and response.cancel_reason):
-                from balsad.client.errors import error_of
+                from balsad.client.errors import error_of_reason
 
-                watcher._fail(error_of(2, response.cancel_reason))
+                watcher._fail(error_of_reason(response.cancel_reason))
             elif watcher._ended:
                 self._cancel_id(response.watch_id)
             else:
@@ -307,7 +307,7 @@ class WatchStream:
         self._send_next()
 
     def _on_canceled(self, watcher: Watcher, response: WatchResponse) -> None:
-        from balsad.client.errors import error_of
+        from balsad.client.errors import error_of_reason
         from balsad.errors import CompactedError
 
         if response.compact_revision:
@@ -316,7 +316,7 @@ class WatchStream:
             watcher._fail(CompactedError(), response)
         elif response.cancel_reason:
             response.events = []
-            watcher._fail(error_of(9, response.cancel_reason), response)
+            watcher._fail(error_of_reason(response.cancel_reason), response)
         else:
             watcher._end()
 

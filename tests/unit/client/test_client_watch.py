@@ -181,17 +181,23 @@ def test_a_compacted_revision_ends_the_watch_and_says_what_is_left() -> None:
     run(world, main())
 
 
-def test_a_refused_watch_says_why() -> None:
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "etcdserver: permission denied",
+        "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+    ],
+)
+def test_a_refused_watch_says_why(reason: str) -> None:
     world = World()
 
     async def main() -> None:
         watcher = world.watches.watch("k")
         stream = await world.settle()
-        stream.answer(
-            WatchResponse(watch_id=-1, created=True, canceled=True, cancel_reason="etcdserver: permission denied")
-        )
-        with pytest.raises(PermissionDeniedError):
+        stream.answer(WatchResponse(watch_id=-1, created=True, canceled=True, cancel_reason=reason))
+        with pytest.raises(PermissionDeniedError) as raised:
             await anext(watcher)
+        assert str(raised.value) == reason
 
     run(world, main())
 

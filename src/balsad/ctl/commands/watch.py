@@ -102,6 +102,9 @@ def _open(client: Client, flags: FlagSet, words: list[str]) -> Watcher:
 async def _print(context: Context, watcher: Watcher, command: list[str]) -> None:
     """Print, and give to the command, until the watch is over."""
     while (response := await watcher.next()) is not None:
+        if response.canceled and response.header.cluster_id and not response.compact_revision:
+            # etcdctl's client keeps the reason to itself when a watch ends that had begun.
+            return
         if response.canceled:
             context.console.error(f"watch was canceled ({watcher.error})")
         elif not response.events and response.header.revision:
