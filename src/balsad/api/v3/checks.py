@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from balsad.proto import rpc_pb2
 
 
-NESTED_MAX: Final = 49
+NESTED_MAX: Final = 48
 """How deep txns may lie in a txn: protobuf reads 100 messages within each other, and in the log is one more around."""
 
 
