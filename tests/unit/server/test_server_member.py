@@ -11,12 +11,15 @@ from typing import Any, cast
 
 import pytest
 
+from balsad.api.v3.checks import NESTED_MAX, check_txn
 from balsad.env.real import RealDisk
+from balsad.errors import InternalError
 from balsad.proto import kv_pb2
 from balsad.proto import rpc_pb2 as rpc
 from balsad.server.propose import plain_put
 from balsad.server.snapshots import PURGE_INTERVAL_S
 from balsad.storage import Backend, StorageError, schema
+from balsad.wire import uvarint
 from tests.property.memory_disk import PowerCut
 from tests.unit.server.server_kit import WAIT_S, Clock, FakeCall, Running, config_of, in_loop, running
 from tests.unit.storage.bolt_disks import MappingDisk
@@ -34,7 +37,7 @@ def put(life: Running, key: bytes, value: bytes) -> FakeCall:
 
 def ask(life: Running, method: str, request: Any) -> FakeCall:
     call: Any = FakeCall()
-    getattr(life.member.service, method)(call, request.SerializeToString(), request)
+    getattr(life.member.service, method)(call, request)
     return cast(FakeCall, call)
 
 
@@ -292,6 +295,54 @@ def test_generated_lease_ids_are_positive_and_distinct(tmp_path: Path) -> None:
                 found.add(answer.ID)
             assert len(found) == 20
             assert min(found) > 0
+
+    in_loop(scenario())
+
+
+# What goes into the log
+
+
+def test_a_field_of_another_type_does_not_reach_the_log(tmp_path: Path) -> None:
+    """Here it counts as unknown; etcd would not read the entry at all, and members would differ."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            raw = b"\x0a\x01a\x12\x01b\x1a\x01x"  # lease as bytes
+            await life.answer(ask(life, "put", rpc.PutRequest.FromString(raw)))
+            log = life.member.booted.log_storage
+            entry = log.entries(log.last_index(), log.last_index() + 1)[0]
+            assert b"\x22\x06\x0a\x01a\x12\x01b" in entry.data
+            assert b"\x1a" not in entry.data
+
+    in_loop(scenario())
+
+
+def nested(depth: int) -> rpc.TxnRequest:
+    """A put within so many txns within a txn. Made of bytes: protobuf copies no deeper than it reads."""
+    raw = rpc.TxnRequest(success=[put_op()]).SerializeToString()
+    for _ in range(depth):
+        operation = b"\x22" + uvarint(len(raw)) + raw
+        raw = b"\x12" + uvarint(len(operation)) + operation
+    return rpc.TxnRequest.FromString(raw)
+
+
+def test_the_deepest_txn_that_is_let_in_is_read_again_by_a_restart(tmp_path: Path) -> None:
+    """One that is not would be in the log, and in the way of every start."""
+    with pytest.raises(InternalError):
+        check_txn(nested(NESTED_MAX + 1), 128)
+    check_txn(nested(NESTED_MAX), 128)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            call = await life.answer(ask(life, "txn", nested(NESTED_MAX)))
+            assert call.status == (0, "")
+        db = Backend.open(RealDisk(), str(tmp_path / "data/member/snap/db"))
+        schema.write_consistent_index(db, 1, 1)  # so that the entry is applied again
+        for key, _ in db.scan(schema.KEY, b"", None):
+            db.delete(schema.KEY, key)
+        db.close()
+        async with running(tmp_path) as life:
+            assert value_at(life, b"a") is not None
 
     in_loop(scenario())
 
