@@ -1,4 +1,4 @@
-"""`python -m tests.nemesis.body NAME FOLDER`: play one fault, as the first process of new namespaces."""
+"""`python -m tests.nemesis.body NAME,... FOLDER`: play these faults, as the first process of new namespaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> int:
         if name == "random":
             play_at_random(folder)
         else:
-            play(name, folder)
+            play(name.split(","), folder)
     except NotHereError as reason:
         print(reason)
         return SKIPPED

@@ -15,7 +15,7 @@ from tests.interop.v3 import V3
 from tests.nemesis.members import START_S, Members
 from tests.nemesis.network import Network, NoTapsError, command
 
-LASTS_S = 2.5
+LASTS_S = 2.0
 THREE = ("m1", "m2", "m3")
 
 Fault = Callable[[Members], None]
@@ -251,16 +251,37 @@ def _applied(v3: V3) -> int:
     return int(v3.status().raftIndex)
 
 
-def left_behind(members: Members) -> None:
-    """A follower sleeps until the log it needs is gone, and takes a snapshot."""
+def _leave_behind(members: Members) -> str:
+    """A follower is down until the log it needs is gone; who it is.
+
+    One that only sleeps would find what it missed in its sockets.
+    """
     follower = members.followers()[0]
     other = _others(members, follower)[0]
-    members.pause(follower)
+    members.kill(follower)
     with members.ask(other) as v3:
         start = _applied(v3)
         members.until("the log moves on", lambda: _applied(v3) > start + 700, 60.0)
-    members.resume(follower)
-    members.until("the sleeper takes a snapshot", lambda: _snapshots_taken(members, follower))
+    members.note("the log has moved on")
+    return follower
+
+
+def left_behind(members: Members) -> None:
+    """A follower misses too much, and takes a snapshot."""
+    follower = _leave_behind(members)
+    members.start(follower)
+    members.note("started again")
+    members.until("a snapshot is taken", lambda: _snapshots_taken(members, follower))
+
+
+def left_behind_and_killed(members: Members) -> None:
+    """It is killed again and again before, while and after it takes the snapshot."""
+    follower = _leave_behind(members)
+    members.start(follower)
+    for wait_s in (0.6, 0.8, 1.1, 1.4):
+        time.sleep(wait_s)
+        members.kill(follower)
+        members.start(follower)
 
 
 def _snapshots_taken(members: Members, name: str) -> int:
@@ -292,6 +313,7 @@ FAULTS: dict[str, Fault] = {
         replaced,
         leader_replaced,
         left_behind,
+        left_behind_and_killed,
     )
 }
 SLOWED = ("slow", "too_slow")
@@ -299,34 +321,38 @@ DISK_MIB = 144  # two log segments of 64 MiB, and little beside
 
 # Those that any cluster can meet in any order.
 ANYTIME = [name for name in FAULTS if name not in (*SLOWED, "disk_full")]
+FLAGS = ("--snapshot-count=300", "--experimental-snapshot-catchup-entries=100")
 
 
-def play(name: str, folder: Path) -> None:
-    """Start a cluster, let the fault come and go under load, and judge. Raises: AssertionError, NotHereError."""
+def play(names: list[str], folder: Path) -> None:
+    """Start a cluster, let faults come and go under load, and judge. Raises: AssertionError, NotHereError."""
     try:
-        network = Network(THREE, slow_s=0.0 if name in SLOWED else None)
+        network = Network(THREE, slow_s=0.0 if set(names) & set(SLOWED) else None)
     except NoTapsError as error:
         raise NotHereError(str(error)) from None
-    flags = ("--snapshot-count=300", "--experimental-snapshot-catchup-entries=100")
-    members = Members(folder, network, THREE, flags=flags, value_bytes=6000 if name == "disk_full" else 0)
-    if name == "disk_full":
+    fills = "disk_full" in names
+    members = Members(folder, network, THREE, flags=FLAGS, value_bytes=6000 if fills else 0)
+    if fills:
         disk = folder / "disk"
         disk.mkdir()
         command("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(disk))
         members.data_dirs["m3"] = disk / "m3"
-    try:
+    with members.living():
         members.start_all()
         members.start_load()
-        members.run_load(1.0)
-        FAULTS[name](members)
-        members.wait_serving(seconds=START_S)
-        members.run_load(1.0)
+        members.run_load(0.7)
+        for name in names:
+            _meet(members, name)
+            members.run_load(0.7)
         members.finish()
-    except BaseException:
-        print(members.logs())
-        raise
-    finally:
-        members.kill_all()
+
+
+def _meet(members: Members, name: str) -> None:
+    members.note(name)
+    FAULTS[name](members)
+    members.note("over")
+    members.wait_serving(seconds=START_S)
+    members.note("all serve")
 
 
 def play_at_random(folder: Path) -> None:
@@ -335,21 +361,12 @@ def play_at_random(folder: Path) -> None:
     print(f"NEMESIS_SEED={seed}")
     chance = random.Random(seed)
     network = Network(THREE)
-    flags = ("--snapshot-count=300", "--experimental-snapshot-catchup-entries=100")
-    members = Members(folder, network, THREE, flags=flags)
+    members = Members(folder, network, THREE, flags=FLAGS)
     deadline = time.monotonic() + float(os.environ.get("NEMESIS_SECONDS", "600"))
-    try:
+    with members.living():
         members.start_all()
         members.start_load()
         while time.monotonic() < deadline:
-            name = chance.choice(ANYTIME)
-            print(f"{deadline - time.monotonic():.1f} s left: {name}", flush=True)
-            FAULTS[name](members)
-            members.wait_serving(seconds=START_S)
-            members.run_load(chance.uniform(0.0, 1.5))
+            _meet(members, chance.choice(ANYTIME))
+            members.run_load(chance.uniform(0.3, 1.5))
         members.finish()
-    except BaseException:
-        print(members.logs())
-        raise
-    finally:
-        members.kill_all()

@@ -15,15 +15,15 @@ from typing import TypeVar
 
 import grpc
 
-from balsad.proto import kv_pb2
 from balsad.proto import rpc_pb2 as rpc
-from balsad.sim.history import DONE, FinalState, History, WatchEvent, WatchMessage, WatchSession
+from balsad.sim.history import DONE, FinalState, History, WatchSession
 from balsad.sim.requests import Put, key_value
 from tests.interop.servers import clean_environment, fetch
 from tests.interop.v3 import V3, connect
-from tests.nemesis.judge import judge
+from tests.nemesis.judge import PAST, judge
 from tests.nemesis.load import Asker, Load
 from tests.nemesis.network import Network
+from tests.nemesis.watching import EVERYTHING, Watcher, create_request, note
 
 HEARTBEAT_MS = 50
 ELECTION_MS = 500
@@ -33,16 +33,9 @@ START_S = 30.0
 FLAGS = (
     f"--heartbeat-interval={HEARTBEAT_MS}",
     f"--election-timeout={ELECTION_MS}",
-    "--log-level=warn",
+    f"--log-level={os.environ.get('NEMESIS_LOG', 'warn')}",
 )
-EVERYTHING = b"\0"
-
 T = TypeVar("T")
-
-
-def _event(event: kv_pb2.Event) -> WatchEvent:
-    previous = key_value(event.prev_kv) if event.HasField("prev_kv") else None
-    return WatchEvent(event.type == kv_pb2.Event.DELETE, key_value(event.kv), previous)
 
 
 class Members:
@@ -66,7 +59,9 @@ class Members:
         self._initial = list(self.names)
         self._value_bytes = value_bytes
         self._probes = 0
+        self._began = time.monotonic()
         self.load: Load | None = None
+        self.watchers: list[Watcher] = []
 
     # Processes.
 
@@ -120,10 +115,18 @@ class Members:
         for name, process in self.processes.items():
             assert name in but or process.poll() is None, f"{name} ended with {process.returncode}"
 
-    def kill_all(self) -> None:
-        for name in list(self.processes):
-            with contextlib.suppress(Exception):
-                self.kill(name)
+    @contextlib.contextmanager
+    def living(self) -> Iterator[None]:
+        """Kill all in the end; tell what they logged when something was wrong."""
+        try:
+            yield
+        except BaseException:
+            print(self.logs())
+            raise
+        finally:
+            for name in list(self.processes):
+                with contextlib.suppress(Exception):
+                    self.kill(name)
 
     def logs(self, lines: int = 25) -> str:
         parts = []
@@ -131,6 +134,10 @@ class Members:
             text = path.read_text("utf-8", "replace").splitlines()[-lines:]
             parts.append(f"--- {path.name}\n" + "\n".join(text))
         return "\n".join(parts)
+
+    def note(self, what: str) -> None:
+        """Say how far the test is."""
+        print(f"{time.monotonic() - self._began:6.2f} s: {what}", flush=True)
 
     # Questions.
 
@@ -209,6 +216,7 @@ class Members:
 
     def start_load(self, clients_each: int = 2) -> None:
         addresses = {name: self.address(name) for name in self.names}
+        self.watchers = [Watcher(self.history, name, address) for name, address in addresses.items()]
         self.load = Load(addresses, self.history, clients_each=clients_each, value_bytes=self._value_bytes)
         self.load.start()
 
@@ -218,27 +226,26 @@ class Members:
             self.load = None
 
     def run_load(self, seconds: float) -> None:
-        """Let the load go on for a while; somebody's requests must succeed meanwhile."""
+        """Let the load go on for a while, and until somebody was served."""
         before = len(self.history.operations)
         time.sleep(seconds)
-        assert any(operation.outcome == DONE for operation in self.history.operations[before:]), "nobody was served"
+
+        def served() -> bool:
+            later = self.history.operations[before:]
+            return any(each.outcome == DONE and not each.client.startswith("probe") for each in later)
+
+        self.until("somebody is served", served)
 
     def past(self, name: str, revision: int) -> WatchSession:
         """A watch that tells everything up to `revision`."""
-        session = WatchSession("past", name, EVERYTHING, EVERYTHING, 1, time.monotonic(), wants_previous=True)
-        request = rpc.WatchCreateRequest(key=EVERYTHING, range_end=EVERYTHING, start_revision=1, prev_kv=True)
+        session = WatchSession(PAST, name, EVERYTHING, EVERYTHING, 1, time.monotonic(), wants_previous=True)
         with self.ask(name) as v3:
-            watch = v3.watch(request)
+            watch = v3.watch(create_request(session))
             told = 0
             while told < revision:
                 answer = watch.next()
                 assert not answer.canceled, f"watch of {name}: {answer}"
-                if answer.created:
-                    session.created_revision = answer.header.revision
-                if answer.events:
-                    told = answer.events[-1].kv.mod_revision
-                    events = tuple(_event(event) for event in answer.events)
-                    session.messages.append(WatchMessage(time.monotonic(), answer.header.revision, events))
+                told = note(session, answer) or told
             watch.close()
         session.ended = time.monotonic()
         return session
@@ -265,15 +272,20 @@ class Members:
     def finish(self) -> None:
         """Stop the load and judge all that happened."""
         self.stop_load()
+        self.note("load stopped")
         self.wait_serving()
         self.wait_equal()
+        self.note("all hold the same")
         history = self.history
         revision = history.finals[0].revision
-        history.watches = [self.past(name, revision) for name in self.names]
+        for watcher in self.watchers:
+            watcher.stop(revision)
+        history.watches += [self.past(name, revision) for name in self.names]
         history.ended = time.monotonic()
         self.check_running()
         judge(history)
         done = sum(operation.outcome == DONE for operation in self.history.operations)
+        self.note("judged")
         print(f"{len(self.history.operations)} operations, {done} answered, revision {revision}")
 
     # Membership.

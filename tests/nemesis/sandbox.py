@@ -53,7 +53,7 @@ def why_not() -> str:
 
 
 def run(name: str, folder: Path, seconds: float) -> None:
-    """Play the body's part `name`; fails or skips the test as the body says."""
+    """Play the faults `name`, with commas between; fails or skips the test as the body says."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
