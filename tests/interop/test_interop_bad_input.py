@@ -267,6 +267,81 @@ def test_odd_requests(pair: tuple[Asker, Asker], number: int) -> None:
     same(pair, lambda asker: asker.ask(method, request, response))
 
 
+def create(key: bytes = b"watched", **fields: Any) -> rpc.WatchRequest:
+    return rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=key, **fields))
+
+
+def cancel(watch_id: int) -> rpc.WatchRequest:
+    return rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=watch_id))
+
+
+ODD_WATCHES: list[list[rpc.WatchRequest]] = [
+    [create(watch_id=5), create(watch_id=5), create()],
+    [create(watch_id=-5), cancel(-5), cancel(-5)],
+    [create(), create(), cancel(1), create(), cancel(0), create(watch_id=1)],
+    [cancel(3), cancel(0), cancel(-1)],
+    [create(b"")],
+    [create(b"", range_end=b"\0")],
+    [create(range_end=b"a")],
+    [create(range_end=b"watched")],
+    [create(start_revision=1 << 40)],
+    [create(start_revision=1)],
+    [create(filters=[0, 1]), create(filters=[9])],  # type: ignore[list-item]
+    [rpc.WatchRequest()],
+    [rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()), create()],
+]
+
+
+@pytest.mark.parametrize("number", range(len(ODD_WATCHES)))
+def test_odd_watches(pair: tuple[Asker, Asker], number: int) -> None:
+    """All that is answered up to a last watch that marks the end."""
+
+    def question(asker: Asker) -> list[str]:
+        watch = asker.v3.watch()
+        for request in ODD_WATCHES[number]:
+            watch.send(request)
+        watch.send(create(b"end", watch_id=1000))
+        answers = []
+        while True:
+            answer = watch.next()
+            answer.header.cluster_id = answer.header.member_id = answer.header.raft_term = 0
+            if answer.watch_id == 1000:
+                break
+            answers.append(str(answer))
+        watch.close()
+        return sorted(answers)
+
+    same(pair, question)
+
+
+@pytest.mark.parametrize("path", ["Watch/Watch", "Lease/LeaseKeepAlive", "Maintenance/Snapshot"])
+def test_bytes_that_are_no_message_end_a_stream(pair: tuple[Asker, Asker], path: str) -> None:
+    def question(asker: Asker) -> str:
+        call = asker.v3.channel.stream_stream(f"/etcdserverpb.{path}")(iter([b"\x0a\x05ab"]), timeout=10)
+        with pytest.raises(grpc.RpcError) as refused:
+            list(call)
+        return str(refused.value.code().name)
+
+    same(pair, question)
+
+
+def test_odd_renewals(pair: tuple[Asker, Asker]) -> None:
+    """Leases that are not there are answered with a TTL of 0, in the order asked."""
+    for asker in pair:
+        asker.ask("Lease/LeaseGrant", rpc.LeaseGrantRequest(ID=70, TTL=1000), rpc.LeaseGrantResponse)
+
+    def question(asker: Asker) -> list[tuple[int, int]]:
+        stub = asker.v3.channel.stream_stream(
+            "/etcdserverpb.Lease/LeaseKeepAlive",
+            request_serializer=rpc.LeaseKeepAliveRequest.SerializeToString,
+            response_deserializer=rpc.LeaseKeepAliveResponse.FromString,
+        )
+        requests = [rpc.LeaseKeepAliveRequest(ID=lease) for lease in (404, 70, 0, -1, 70)]
+        return [(answer.ID, answer.TTL) for answer in stub(iter(requests), timeout=10)]
+
+    assert same(pair, question) == [(404, 0), (70, 1000), (0, 0), (-1, 0), (70, 1000)]
+
+
 # Alarms
 
 
