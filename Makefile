@@ -10,16 +10,17 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench soak proto clean
+.PHONY: help run test lint bench compiled soak proto clean
 
 help:
-	@echo 'make run     serve a member: clients on localhost:2379, its data in ./default.etcd'
-	@echo 'make test    all tests, and with them ruff, mypy and import-linter'
-	@echo 'make lint    ruff, mypy and import-linter alone'
-	@echo 'make bench   measure beside the real etcd'
-	@echo 'make soak    the tests again, longer: more histories, more power cuts'
-	@echo 'make proto   generate balsad/proto anew from its .proto files'
-	@echo 'make clean   remove .venv and all that tools left behind'
+	@echo 'make run        serve a member: clients on localhost:2379, its data in ./default.etcd'
+	@echo 'make test       all tests, and with them ruff, mypy and import-linter'
+	@echo 'make lint       ruff, mypy and import-linter alone'
+	@echo 'make bench      measure beside the real etcd'
+	@echo 'make compiled   build/compiled: the hot modules compiled, for PYTHONPATH'
+	@echo 'make soak       the tests again, longer: more histories, more power cuts'
+	@echo 'make proto      generate balsad/proto anew from its .proto files'
+	@echo 'make clean      remove .venv and all that tools left behind'
 	@echo "ARGS='...' is handed on; PYTHON=python3.13 chooses the interpreter (3.11 or newer)"
 
 # What serving needs, in the versions that are tested.
