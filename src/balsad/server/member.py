@@ -82,6 +82,7 @@ class Member:
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopped = False
+        self.publisher: Publisher | None = None
         self.metrics = Metrics(extensive=config.extensive_metrics)
         self.booted = boot(config, env, self.wal_options(), existing)
         try:
@@ -307,6 +308,8 @@ class Member:
         for member in cluster.members():
             if member.id != cluster.local_id:
                 links.add_peer(member.id, member.peer_urls)
+        if self.publisher is not None:
+            self.publisher.after_snapshot()
         self._keep_watchers_fed()
 
     def _on_own_removal(self) -> None:
@@ -380,7 +383,8 @@ class Member:
             self.versions.check()
             ready()
 
-        Publisher(self.service, attributes, published).start()
+        self.publisher = Publisher(self.service, attributes, published)
+        self.publisher.start()
 
     def every(self, name: str, seconds: float, action: Callable[[], None]) -> None:
         """Call `action` every so many seconds until the member stops."""

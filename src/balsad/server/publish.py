@@ -54,7 +54,7 @@ class Publisher:
         data = v2_put(request_id, path, encode_attributes(self._attributes))
 
         def done(result: Result) -> None:
-            if isinstance(result, StoppedError):
+            if isinstance(result, StoppedError) or self._ready is None:
                 return
             if isinstance(result, RequestError):
                 log.warning("failed to publish local member to cluster through raft", extra={"error": result.text})
@@ -70,13 +70,20 @@ class Publisher:
                 },
             )
             ready, self._ready = self._ready, None
-            if ready is not None:
-                ready()
+            ready()
 
         try:
             service.propose_raw(data, request_id, done)
         except RequestError as error:
             done(error)
+
+    def after_snapshot(self) -> None:
+        """A leader's snapshot came in: if it holds what was published nobody will answer, so publish again.
+
+        The real etcd waits out the request's timeout here, seven seconds by default.
+        """
+        if self._ready is not None:
+            self.start()
 
 
 class VersionMonitor:
