@@ -113,8 +113,8 @@ def trouble(address: str, stop: threading.Event, seed: int) -> None:
 
 def load_and_kill(member: Member, writers: list[Writer], seconds: float, seed: int) -> None:
     stop = threading.Event()
-    threads = [threading.Thread(target=writer.run, args=(member.address, stop)) for writer in writers]
-    threads.append(threading.Thread(target=trouble, args=(member.address, stop, seed)))
+    threads = [threading.Thread(target=writer.run, args=(member.address, stop), daemon=True) for writer in writers]
+    threads.append(threading.Thread(target=trouble, args=(member.address, stop, seed), daemon=True))
     for thread in threads:
         thread.start()
     time.sleep(seconds)

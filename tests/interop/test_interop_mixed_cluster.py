@@ -118,7 +118,7 @@ class _Load:
     def __init__(self, members: Cluster) -> None:
         self._members = members
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self.acknowledged = 0
         self.last: dict[bytes, int] = {}
 

@@ -196,8 +196,10 @@ class Trouble:
 def go(member: Member, writers: list[Writer], trouble: Trouble, chance: random.Random, seed: int) -> None:
     """Load, now and then asleep, until a kill."""
     stop = threading.Event()
-    threads = [threading.Thread(target=writer.run, args=(member.address, stop, seed)) for writer in writers]
-    threads.append(threading.Thread(target=trouble.run, args=(member.address, stop, seed)))
+    threads = [
+        threading.Thread(target=writer.run, args=(member.address, stop, seed), daemon=True) for writer in writers
+    ]
+    threads.append(threading.Thread(target=trouble.run, args=(member.address, stop, seed), daemon=True))
     for thread in threads:
         thread.start()
     for _ in range(chance.randrange(3)):

@@ -43,7 +43,7 @@ class Running(AbstractContextManager["Running"]):
         self.loop = uvloop.new_event_loop() if use_uvloop else asyncio.new_event_loop()
         self.crashes: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda loop, context: self.crashes.append(context))
-        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         try:
             self.listener: Listener = self.run(self.server.listen("127.0.0.1", 0, tls))

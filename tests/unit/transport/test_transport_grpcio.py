@@ -96,7 +96,7 @@ class Running:
         self.loop = uvloop.new_event_loop() if use_uvloop else asyncio.new_event_loop()
         self.listener = self.loop.run_until_complete(self.server.listen("127.0.0.1", 0))
         self.port = self.listener.port
-        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
 
     def stop(self) -> None:

@@ -133,7 +133,7 @@ def test_a_client_that_never_reads(use_uvloop: bool) -> None:
             except OSError:
                 pass
 
-        pouring = threading.Thread(target=pour)
+        pouring = threading.Thread(target=pour, daemon=True)
         pouring.start()
         wait_for(lambda: any(getattr(one, "paused", False) for one in list(running.server.connections)))
         time.sleep(0.1)
@@ -184,7 +184,7 @@ def test_drain_says_goodbye_waits_and_closes(use_uvloop: bool) -> None:
                 running.run(running.server.drain(10))
                 done.set()
 
-            thread = threading.Thread(target=drain)
+            thread = threading.Thread(target=drain, daemon=True)
             thread.start()
             assert read_all(idle) == b""
             assert read_all(silent) == b""
