@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterable
 from typing import Final
@@ -78,6 +79,8 @@ def _in_words(problem: StartError | OSError) -> str:
 
 
 def _serve(config: ServerConfig) -> int:
+    # Who is interrupted before there is anything to put in order just ends.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Imported late: the answers above shall not wait for the rooms of a running member.
     from balsad.main import serve
 
