@@ -1,4 +1,4 @@
-"""Publishing goes on until it is heard, and once."""
+"""A member names itself until the cluster has heard it; the leader raises the cluster's version."""
 
 from __future__ import annotations
 
@@ -6,55 +6,115 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from balsad.errors import RequestTimedOutError
-from balsad.membership import Attributes
-from balsad.server.publish import Publisher
+import pytest
+
+from balsad.errors import RequestTimedOutError, StoppedError, TooManyRequestsError
+from balsad.membership import Attributes, Cluster, Version
+from balsad.server.propose import Result
+from balsad.server.publish import Publisher, VersionMonitor
 from balsad.server.service import Service
+from balsad.v2store import decode_request
+from tests.unit.server.server_kit import in_loop
 
 
-class _Service:
-    member_id = 1
-    cluster_id = 2
+class FakeDriver:
+    is_leader = True
+
+
+class FakeService:
+    member_id = 0xABC
+    cluster_id = 0xDEF
 
     def __init__(self) -> None:
-        self.asked: list[Callable[[Any], None]] = []
+        self.driver = FakeDriver()
+        self.cluster = Cluster(
+            server_version=Version.parse("3.5.1"), cluster_id=self.cluster_id, local_id=self.member_id
+        )
+        self.proposed: list[tuple[Any, Callable[[Result], None]]] = []
+        self.refusal: Exception | None = None
+        self._ids = 0
 
     def next_id(self) -> int:
-        return len(self.asked) + 1
+        self._ids += 1
+        return self._ids
 
-    def propose_raw(self, data: bytes, request_id: int, done: Callable[[Any], None]) -> None:
-        assert b"m1" in data
-        self.asked.append(done)
+    def members(self) -> list[Any]:
+        return []
+
+    def propose_raw(self, data: bytes, request_id: int, done: Callable[[Result], None]) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        request = decode_request(data)
+        assert request.id == request_id
+        self.proposed.append((request, done))
 
 
-def _publish(course: Callable[[Publisher, _Service, list[str]], None]) -> None:
-    async def run() -> None:
-        service, heard = _Service(), []  # type: ignore[var-annotated]
-        publisher = Publisher(
-            cast(Service, service), Attributes(name="m1", client_urls=()), lambda: heard.append("ready")
-        )
+def test_it_is_said_again_until_it_is_heard() -> None:
+    async def scenario() -> None:
+        service = FakeService()
+        told: list[bool] = []
+        attributes = Attributes(name="n", client_urls=("http://c:1",))
+        publisher = Publisher(cast(Service, service), attributes, lambda: told.append(True))
         publisher.start()
-        course(publisher, service, heard)
+        first, done = service.proposed.pop()
+        assert (first.method, first.path) == ("PUT", "/0/members/abc/attributes")
+        assert first.val == '{"name":"n","clientURLs":["http://c:1"]}'
 
-    asyncio.run(run())
+        service.refusal = TooManyRequestsError()
+        done(RequestTimedOutError())
+        await asyncio.sleep(0.12)
+        assert told == []
+        service.refusal = None
+        await asyncio.sleep(0.12)
+        again, done = service.proposed.pop()
+        assert (again.path, again.val) == (first.path, first.val)
+        assert again.id != first.id
+        done(b"")
+        done(b"")
+        assert told == [True]
+
+    in_loop(scenario())
 
 
-def test_a_snapshot_that_may_hold_it_makes_it_ask_again() -> None:
-    def course(publisher: Publisher, service: _Service, heard: list[str]) -> None:
-        publisher.after_snapshot()
-        assert len(service.asked) == 2 and not heard
-        service.asked[1](None)
-        assert heard == ["ready"]
+def test_a_stop_ends_it_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        service = FakeService()
+        publisher = Publisher(cast(Service, service), Attributes(name="n"), lambda: None)
+        publisher.start()
+        service.proposed.pop()[1](StoppedError())
+        await asyncio.sleep(0.12)
+        assert service.proposed == []
 
-    _publish(course)
+    in_loop(scenario())
+    assert caplog.records == []
 
 
-def test_ready_only_once_whoever_answers_later() -> None:
-    def course(publisher: Publisher, service: _Service, heard: list[str]) -> None:
-        publisher.after_snapshot()
-        service.asked[0](None)
-        service.asked[1](RequestTimedOutError())
-        publisher.after_snapshot()
-        assert heard == ["ready"] and len(service.asked) == 2
+def test_the_first_version_is_decided_once() -> None:
+    service = FakeService()
+    monitor = VersionMonitor(cast(Service, service))
+    monitor.check()
+    monitor.check()
+    assert len(service.proposed) == 1
+    request, done = service.proposed.pop()
+    assert (request.method, request.path, request.val) == ("PUT", "/0/version", "3.5.0")
 
-    _publish(course)
+    done(RequestTimedOutError())
+    monitor.check()
+    service.proposed.pop()[1](b"")
+    service.cluster.version = Version.parse("3.5.0")
+    monitor.check()
+    assert service.proposed == []
+
+
+def test_an_older_cluster_is_brought_up() -> None:
+    service = FakeService()
+    service.cluster.version = Version.parse("3.4.0")
+    VersionMonitor(cast(Service, service)).check()
+    assert service.proposed.pop()[0].val == "3.5.0"
+
+
+def test_a_follower_decides_nothing() -> None:
+    service = FakeService()
+    service.driver.is_leader = False
+    VersionMonitor(cast(Service, service)).check()
+    assert service.proposed == []
