@@ -29,7 +29,7 @@ class LeaseExpiry:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._pending: set[int] = set()
-        self._queue: list[int] = []
+        self._queue: dict[int, None] = {}  # in the order they ran out
         self.expired_total = 0
 
     def check(self, now: float) -> None:
@@ -40,14 +40,14 @@ class LeaseExpiry:
             return
         found = service.lessor.expired(now, PER_PASS)
         self.expired_total += len(found)
-        self._queue += found
+        # The lessor names a lease again while it is not revoked.
+        self._queue.update(dict.fromkeys(lease_id for lease_id in found if lease_id not in self._pending))
         self._propose()
 
     def _propose(self) -> None:
         while self._queue and len(self._pending) < PENDING_MAX:
-            lease_id = self._queue.pop(0)
-            if lease_id in self._pending:
-                continue
+            lease_id = next(iter(self._queue))
+            del self._queue[lease_id]
             self._pending.add(lease_id)
             try:
                 self._service.propose("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease_id), self._finisher(lease_id))
