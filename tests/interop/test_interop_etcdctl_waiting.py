@@ -104,7 +104,7 @@ def test_watch_runs_a_command_for_each_event(pair: list[Tool]) -> None:
     for tool in pair:
         tool.run("etcdctl put k '1 \"q\"'; etcdctl del k")
         watch = Waiting(tool, f"etcdctl watch k --rev 2 -- sh -c 'echo {told}'")
-        watch.wait_for(7)
+        watch.wait_for(8)
         seen.append(watch.end())
 
     assert seen[0] == seen[1]
