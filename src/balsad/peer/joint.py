@@ -120,7 +120,14 @@ class MemberPeers:
             await asyncio.sleep(0.01)
 
     async def renew_lease(self, lease_id: int) -> int:
-        return self.member.lessor.renew(lease_id, self.member.env.clock.monotonic())
+        member = self.member
+        if member.lessor.is_primary:
+            sure: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
+            member.service.make_sure_to_lead(sure.set_result)
+            error = await sure
+            if error is not None:
+                raise error
+        return member.lessor.renew(lease_id, member.env.clock.monotonic())
 
     def lease_times(self, lease_id: int, *, with_keys: bool) -> LeaseTimes:
         lessor = self.member.lessor

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from balsad.errors import (
     NoLeaderError,
+    NotLeaderError,
     RequestError,
     RequestTimedOutError,
     RequestTooLargeError,
@@ -59,6 +60,8 @@ raft_log = logging.getLogger(RAFT_LOGGER)
 
 UNAPPLIED_MAX: Final = 5000
 """How far commit may run ahead of apply before requests are turned away."""
+TICKS_MISSED: Final = 3
+"""Who has not ticked for so long has slept."""
 
 
 class Driver:
@@ -81,6 +84,7 @@ class Driver:
         hard_state: HardState,
         links: PeerLinks,
         election_timeout_s: float,
+        tick_s: float,
     ) -> None:
         """`flush` writes the answers that piled up; `failed` is told of what the member can't survive."""
         self.member_id = member_id
@@ -109,10 +113,14 @@ class Driver:
         self.on_snapshot: Callable[[Snapshot], None] | None = None
         self._election_timeout_s = election_timeout_s
         self._led_since = 0.0
+        self._tick_s = tick_s
+        self._ticked_at = clock.monotonic()
+        self._unsure_until = 0.0
         self._request_bytes_max = request_bytes_max
         self._request_timeout_s = request_timeout_s
         self._loop = asyncio.get_running_loop()
         self._inbox: list[Entry] = []
+        self._only_as_leader: dict[int, Pending] = {}  # those in the inbox that nobody else may propose
         self._scheduled = False
         self._saving: Ready | None = None
         self._in_save = False
@@ -121,9 +129,10 @@ class Driver:
 
     # Requests come in.
 
-    def propose(self, data: bytes, pending: Pending) -> None:
+    def propose(self, data: bytes, pending: Pending, *, only_as_leader: bool = False) -> None:
         """Put `data` (an InternalRaftRequest, or a v2 Request) into the log on behalf of `pending`.
 
+        `only_as_leader`: it is not forwarded to another leader, who may know better.
         Raises: RequestTooLargeError, TooManyRequestsError, StoppedError.
         """
         if len(data) > self._request_bytes_max:
@@ -134,6 +143,8 @@ class Driver:
             raise TooManyRequestsError
         pending.born = self._clock.monotonic()
         self.waiting[pending.id] = pending
+        if only_as_leader:
+            self._only_as_leader[pending.id] = pending
         self._inbox.append(Entry(0, 0, 0, data, pending))
         if not self._scheduled:
             self._scheduled = True
@@ -180,10 +191,23 @@ class Driver:
         """One heartbeat interval has passed."""
         if self._stopped:
             return
+        now = self._clock.monotonic()
+        if now - self._ticked_at > TICKS_MISSED * self._tick_s:
+            self._unsure_until = now + 2 * self._election_timeout_s
+        self._ticked_at = now
         self.node.tick()
         if self.waiting:
             self._time_out()
         self.wake()
+
+    @property
+    def leads_surely(self) -> bool:
+        """Whether this leader has not slept: else there may be another by now, and it would not know yet.
+
+        Source: etcd ensureLeadership, isActive; but here one tick after a long sleep is not enough.
+        """
+        now = self._clock.monotonic()
+        return self.is_leader and now > self._unsure_until and now - self._ticked_at <= TICKS_MISSED * self._tick_s
 
     def _time_out(self) -> None:
         limit = self._clock.monotonic() - self._request_timeout_s
@@ -238,6 +262,9 @@ class Driver:
                 # Without a leader proposals wait here, until one is found or they time out.
                 if not self._inbox or not self.leader:
                     break
+                if self._only_as_leader and not self.is_leader:
+                    self._withdraw()
+                    continue
                 batch = self._inbox
                 self._inbox = []
                 try:
@@ -245,6 +272,8 @@ class Driver:
                 except ProposalDroppedError:
                     self._inbox = batch
                     break
+                if self._only_as_leader:
+                    self._only_as_leader.clear()
                 continue
             ready = node.ready()
             for event in ready.events:
@@ -253,6 +282,14 @@ class Driver:
                 return  # `_on_saved` goes on from here
             self._finish(ready)
         self._flush()
+
+    def _withdraw(self) -> None:
+        """Take back what this member was to propose as the leader it no longer is."""
+        mine, self._only_as_leader = self._only_as_leader, {}
+        self._inbox = [entry for entry in self._inbox if entry.context.id not in mine]
+        for pending in mine.values():
+            if self.waiting.pop(pending.id, None) is not None:
+                pending.resolve(NotLeaderError())
 
     def _save(self, ready: Ready) -> bool:
         """Write what must be durable before anything else happens. True when it is on disk now."""

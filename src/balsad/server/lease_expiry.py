@@ -50,7 +50,14 @@ class LeaseExpiry:
             del self._queue[lease_id]
             self._pending.add(lease_id)
             try:
-                self._service.propose("lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=lease_id), self._finisher(lease_id))
+                # A leader that was deposed and does not know it yet must not have its successor revoke what that
+                # one has renewed: so nobody forwards this.
+                self._service.propose(
+                    "lease_revoke",
+                    rpc_pb2.LeaseRevokeRequest(ID=lease_id),
+                    self._finisher(lease_id),
+                    only_as_leader=True,
+                )
             except RequestError as error:
                 # Too much to do already: the lessor names the lease again in a few seconds.
                 self._note(lease_id, error)

@@ -165,6 +165,7 @@ class Member:
             hard_state=booted.hard_state,
             links=NoPeers(),
             election_timeout_s=config.election_timeout_s,
+            tick_s=config.tick_s,
         )
         ids = RequestIds(member_id, unix_ms=int(env.clock.time() * 1000))
         read_index = ReadIndex(node, ids, timeout_s=config.request_timeout_s, wake=self.driver.wake)

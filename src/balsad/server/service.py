@@ -183,11 +183,13 @@ class Service:
         """A request about users, roles or authentication itself."""
         self._submit(field, request, call)
 
-    def propose(self, field: str, request: Any, done: Callable[[Result], None]) -> None:
-        """A request the member makes itself. Raises: RequestError."""
+    def propose(
+        self, field: str, request: Any, done: Callable[[Result], None], *, only_as_leader: bool = False
+    ) -> None:
+        """A request the member makes itself; `only_as_leader`: not if another leads by then. Raises: RequestError."""
         # Only to revoke a lease does it need permission for what hangs on it.
         who = self.access.root if field == "lease_revoke" else None
-        self._propose(field, request, None, done, who)
+        self._propose(field, request, None, done, who, only_as_leader=only_as_leader)
 
     def propose_raw(self, data: bytes, request_id: int, done: Callable[[Result], None]) -> None:
         """An entry in a form of its own (a v2 Request) under an id from `next_id`."""
@@ -210,6 +212,8 @@ class Service:
         call: Call | None,
         done: Callable[[Result], None] | None,
         who: Identity | None,
+        *,
+        only_as_leader: bool = False,
     ) -> None:
         request_id = self._ids.next()
         header = b"\x08" + uvarint(request_id)
@@ -227,7 +231,8 @@ class Service:
         head = b"%b%b%b" % (_TAGS["header"], uvarint(len(header)), header)
         # In the order of the field numbers, as etcd writes them.
         data = body + head if FIELDS[field] < _HEADER else head + body
-        self.driver.propose(data, Pending(request_id, call, done, field, request, identity=who))
+        pending = Pending(request_id, call, done, field, request, identity=who)
+        self.driver.propose(data, pending, only_as_leader=only_as_leader)
 
     # Space.
 
@@ -261,6 +266,13 @@ class Service:
             done(None)
         else:
             self.reads.read(done, self._monotonic())
+
+    def make_sure_to_lead(self, done: Callable[[RequestError | None], None]) -> None:
+        """Call `done(None)` once this leader knows that no other was elected meanwhile, `done(error)` if it can't."""
+        if self.driver.leads_surely:
+            done(None)
+        else:
+            self.linearize(done)
 
     def on_leader(self) -> None:
         """The leader, or our own role, changed."""

@@ -9,13 +9,14 @@ from typing import Any, cast
 import pytest
 
 from balsad.errors import (
+    NotLeaderError,
     RequestError,
     RequestTimedOutError,
     RequestTooLargeError,
     StoppedError,
     TooManyRequestsError,
 )
-from balsad.raft import Config, ConfState, Entry, HardState, MemoryLog, RawNode, Snapshot
+from balsad.raft import Config, ConfState, Entry, HardState, MemoryLog, Message, MessageType, RawNode, Snapshot
 from balsad.server.apply.dispatch import Applier
 from balsad.server.driver import UNAPPLIED_MAX, Driver
 from balsad.server.peer_links import NoPeers
@@ -129,6 +130,7 @@ class World:
             hard_state=hard_state,
             links=NoPeers(),
             election_timeout_s=1.0,
+            tick_s=0.1,
         )
 
     def elect(self) -> None:
@@ -441,5 +443,57 @@ def test_stopping_while_the_disk_is_at_work() -> None:
 
         assert world.steps("apply") == []
         assert len(world.answers[1]) == 1
+
+    in_world(scenario)
+
+
+# Who leads
+
+
+def test_what_only_a_leader_may_propose_is_not_forwarded_by_one_deposed_meanwhile() -> None:
+    """It woke up to find another leader: what it decided before may be wrong by now. Others' requests go on."""
+
+    async def scenario(world: World) -> None:
+        heard: list[Result] = []
+        world.driver.propose(b"revoke", Pending(7, None, heard.append), only_as_leader=True)
+        world.propose(1)
+        world.driver.step([Message(MessageType.HEARTBEAT, 1, 2, world.driver.hard_state.term + 1)])
+        world.driver.drain()
+
+        assert not world.driver.is_leader
+        assert words(heard) == [NotLeaderError.message]
+        assert list(world.driver.waiting) == [1]
+        assert world.steps("apply") == []
+
+    in_world(scenario)
+
+
+def test_a_leader_proposes_what_only_it_may() -> None:
+    async def scenario(world: World) -> None:
+        heard: list[Result] = []
+        world.driver.propose(b"revoke", Pending(7, None, heard.append), only_as_leader=True)
+        await turns()
+
+        assert heard == [b"revoke"]
+
+    in_world(scenario)
+
+
+def test_a_leader_that_slept_is_not_sure_to_lead_for_a_while() -> None:
+    """Source: etcd ensureLeadership. One tick after the sleep proves nothing: until then it has asked nobody."""
+
+    async def scenario(world: World) -> None:
+        def tick(seconds: float) -> bool:
+            world.clock.now += seconds
+            world.driver.tick()
+            world.driver.drain()
+            return world.driver.leads_surely
+
+        assert all(tick(0.1) for _ in range(3))
+        world.clock.now += 0.5
+        assert not world.driver.leads_surely
+        assert not tick(0.1)
+        assert not any(tick(0.1) for _ in range(19))
+        assert all(tick(0.1) for _ in range(1, 4))
 
     in_world(scenario)

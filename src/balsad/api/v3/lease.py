@@ -161,6 +161,22 @@ class _KeepAlive:
     def _renew_waiting(self) -> None:
         self._retry = None
         service = self._service
+        if service.lessor.is_primary and not service.driver.leads_surely:
+            self._asking = True
+            service.make_sure_to_lead(self._on_sure)
+        else:
+            self._renew_all()
+
+    def _on_sure(self, error: RequestError | None) -> None:
+        """Whether this member leads is known now."""
+        self._asking = False
+        if error is not None:
+            self._fail(error)
+        else:
+            self._renew_all()
+
+    def _renew_all(self) -> None:
+        service = self._service
         now = service.env.clock.monotonic()
         while self._waiting:
             lease_id = self._waiting[0]
