@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssl import CERT_NONE, PROTOCOL_TLS_CLIENT, SSLContext, TLSVersion, create_default_context
+from ssl import CERT_NONE, PROTOCOL_TLS_CLIENT, SSLContext, TLSVersion
 
 
 def client_context(
@@ -12,11 +12,12 @@ def client_context(
 
     Raises: OSError for a file that cannot be read, ssl.SSLError for one that is no certificate or key.
     """
+    # Not create_default_context: from Python 3.13 on it refuses authorities without a key usage, which Go takes.
+    context = SSLContext(PROTOCOL_TLS_CLIENT)
     if cacert:
-        context = SSLContext(PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=cacert)
     else:
-        context = create_default_context()
+        context.load_default_certs()
     context.minimum_version = TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     if cert:
