@@ -15,7 +15,7 @@ from tests.interop.v3 import V3
 from tests.nemesis.members import START_S, Members
 from tests.nemesis.network import Network, NoTapsError, command
 
-LASTS_S = 2.0
+LASTS_S = 1.6
 THREE = ("m1", "m2", "m3")
 
 Fault = Callable[[Members], None]
@@ -340,10 +340,10 @@ def play(names: list[str], folder: Path) -> None:
     with members.living():
         members.start_all()
         members.start_load()
-        members.run_load(0.7)
+        members.run_load(0.5)
         for name in names:
             _meet(members, name)
-            members.run_load(0.7)
+            members.run_load(0.5)
         members.finish()
 
 
