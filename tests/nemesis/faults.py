@@ -157,6 +157,31 @@ def all_apart(members: Members) -> None:
     members.network.mend()
 
 
+def next_leader_killed(members: Members) -> None:
+    """A leader is cut off, and its successor killed: the old one's words that nobody heard must give way."""
+    old = members.leader()
+    members.network.isolate(old)
+    members.wait_serving(*_others(members, old))
+    members.run_load(0.5)
+    new = members.leader(old)
+    members.kill(new)
+    members.network.mend()
+    members.wait_serving(*_others(members, new))
+    members.start(new)
+
+
+def restless(members: Members) -> None:
+    """Now this one is cut off, now that one, for about as long as an election takes."""
+    chance = random.Random(len(members.history.operations))
+    for _ in range(8):
+        members.network.isolate(chance.choice(members.names))
+        if chance.random() < 0.3:
+            members.network.cut(*chance.sample(members.names, 2))
+        time.sleep(chance.uniform(0.2, 1.0))
+        members.network.mend()
+        time.sleep(chance.uniform(0.0, 0.3))
+
+
 def lossy(members: Members) -> None:
     for name in members.names:
         members.network.lose(name, 0.10)
@@ -306,6 +331,8 @@ FAULTS: dict[str, Fault] = {
         follower_deaf,
         one_link_cut,
         all_apart,
+        next_leader_killed,
+        restless,
         lossy,
         slow,
         too_slow,

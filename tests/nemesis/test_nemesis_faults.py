@@ -31,14 +31,17 @@ TOGETHER = (
 )
 
 
+ONLY_SOAK = ("next_leader_killed,restless",)
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("faults", TOGETHER)
+@pytest.mark.parametrize("faults", TOGETHER + (ONLY_SOAK if SOAK else ()))
 def test_faults(faults: str, tmp_path: Path) -> None:
     run(faults, tmp_path, 150.0)
 
 
 def test_all_faults_are_met() -> None:
-    assert sorted(",".join(TOGETHER).split(",")) == sorted(FAULTS)
+    assert sorted(",".join(TOGETHER + ONLY_SOAK).split(",")) == sorted(FAULTS)
 
 
 @pytest.mark.timeout(3600)
