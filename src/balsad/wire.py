@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-# Two-byte strings for every number below 2**14: _LAST ends a varint,
-# _MORE carries the continuation bit, so a number below 2**28 costs two look-ups.
-_LAST: Final[list[bytes]] = [bytes((i,)) if i < 128 else bytes((i & 127 | 128, i >> 7)) for i in range(16384)]
-_MORE: Final[list[bytes]] = [bytes((i & 127 | 128, i >> 7 | 128)) for i in range(16384)]
+# Strings for every number below 2**14: LAST ends a varint, MORE carries the continuation bit,
+# so a number below 2**28 costs two look-ups. Loops over numbers that grow look up the low 14 bits
+# and keep the rest.
+LAST: Final[list[bytes]] = [bytes((i,)) if i < 128 else bytes((i & 127 | 128, i >> 7)) for i in range(16384)]
+MORE: Final[list[bytes]] = [bytes((i & 127 | 128, i >> 7 | 128)) for i in range(16384)]
 
 UINT64_MASK: Final = 0xFFFFFFFFFFFFFFFF
 
@@ -24,10 +25,12 @@ class WireError(ValueError):
 def uvarint(value: int) -> bytes:
     """The varint of a number 0 <= value < 2**64."""
     if value < 16384:
-        return _LAST[value]
+        return LAST[value]
     if value < 268435456:
-        return _MORE[value & 16383] + _LAST[value >> 14]
-    return _MORE[value & 16383] + _MORE[(value >> 14) & 16383] + uvarint(value >> 28)
+        return MORE[value & 16383] + LAST[value >> 14]
+    if value < 4398046511104:
+        return MORE[value & 16383] + MORE[(value >> 14) & 16383] + LAST[value >> 28]
+    return MORE[value & 16383] + MORE[(value >> 14) & 16383] + uvarint(value >> 28)
 
 
 def varint(value: int) -> bytes:
@@ -96,9 +99,7 @@ def bytes_field(number: int, value: bytes) -> bytes:
     return uvarint(number << 3 | 2) + uvarint(len(value)) + value
 
 
-def key_value(
-    key: bytes, *, create_revision: int, mod_revision: int, version: int, value: bytes, lease: int
-) -> bytes:
+def key_value(key: bytes, *, create_revision: int, mod_revision: int, version: int, value: bytes, lease: int) -> bytes:
     """The bytes of a mvccpb.KeyValue, as etcd stores them."""
     parts = [b"\x0a", uvarint(len(key)), key, b"\x10", uvarint(create_revision)]
     parts += [b"\x18", uvarint(mod_revision), b"\x20", uvarint(version)]

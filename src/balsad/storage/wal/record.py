@@ -27,7 +27,7 @@ from crc32c import crc32c
 
 from balsad.raft.codec import decode_conf_state, encode_conf_state
 from balsad.raft.messages import ConfState, Entry, HardState
-from balsad.wire import WireError, read_uvarint, skip_field, uvarint
+from balsad.wire import LAST, MORE, WireError, read_uvarint, skip_field, uvarint
 
 METADATA: Final = 1
 ENTRY: Final = 2
@@ -67,6 +67,19 @@ class WalSnapshot:
         return f"WalSnapshot(index={self.index}, term={self.term}, {self.conf_state!r})"
 
 
+# The frames of most entries are of few sizes.
+_FRAME_HEADS: Final[dict[int, bytes]] = {}
+_FRAME_HEADS_MAX: Final = 4096
+
+
+def _frame_head(size: int) -> bytes:
+    """The length field of a record."""
+    head = (size | _PADDING_BITS[-size & 7]).to_bytes(8, "little")
+    if len(_FRAME_HEADS) < _FRAME_HEADS_MAX:
+        _FRAME_HEADS[size] = head
+    return head
+
+
 def frame_record(kind: int, crc: int, data: bytes) -> bytes:
     """One whole frame, its checksum already computed; empty data is left out."""
     if data:
@@ -74,8 +87,7 @@ def frame_record(kind: int, crc: int, data: bytes) -> bytes:
     else:
         record = b"\x08%b\x10%b" % (uvarint(kind), uvarint(crc))
     size = len(record)
-    padding = -size & 7
-    return (size | _PADDING_BITS[padding]).to_bytes(8, "little") + record + _PADDING[padding]
+    return _frame_head(size) + record + _PADDING[-size & 7]
 
 
 def encode_record(kind: int, data: bytes, crc: int) -> tuple[bytes, int]:
@@ -92,32 +104,41 @@ def encode_batch(entries: list[Entry], hard_state: HardState | None, crc: int) -
     frames: list[bytes] = []
     kind = -1
     term = -1
+    high = -1  # an index above its low 14 bits
     head = b""
+    rest = b""
+    low = LAST
     for entry in entries:
         if entry.term != term or entry.type != kind:
             kind = entry.type
             term = entry.term
             head = b"\x08%b\x10%b\x18" % (uvarint(kind), uvarint(term))
+        index = entry.index
+        if index >> 14 != high:
+            high = index >> 14
+            low = MORE if high else LAST
+            rest = uvarint(high) if high else b""
         payload = entry.data
-        if payload:
-            data = b'%b%b"%b%b' % (head, uvarint(entry.index), uvarint(len(payload)), payload)
+        size = len(payload)
+        if size:
+            data = b'%b%b%b"%b%b' % (
+                head,
+                low[index & 16383],
+                rest,
+                LAST[size] if size < 16384 else uvarint(size),
+                payload,
+            )
         else:
-            data = head + uvarint(entry.index)
+            data = b"%b%b%b" % (head, low[index & 16383], rest)
         crc = crc32c(data, crc)
         crc_varint = uvarint(crc)
-        size_varint = uvarint(len(data))
-        size = 4 + len(crc_varint) + len(size_varint) + len(data)
-        padding = -size & 7
-        frames.append(
-            b"%b\x08\x02\x10%b\x1a%b%b%b"
-            % (
-                (size | _PADDING_BITS[padding]).to_bytes(8, "little"),
-                crc_varint,
-                size_varint,
-                data,
-                _PADDING[padding],
-            )
-        )
+        size = len(data)
+        size_varint = LAST[size] if size < 16384 else uvarint(size)
+        size += 4 + len(crc_varint) + len(size_varint)
+        frame_head = _FRAME_HEADS.get(size)
+        if frame_head is None:
+            frame_head = _frame_head(size)
+        frames.append(b"%b\x08\x02\x10%b\x1a%b%b%b" % (frame_head, crc_varint, size_varint, data, _PADDING[-size & 7]))
     if hard_state is not None and not hard_state.is_empty():
         data = b"\x08%b\x10%b\x18%b" % (
             uvarint(hard_state.term),
