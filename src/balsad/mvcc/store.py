@@ -33,7 +33,7 @@ from balsad.mvcc.revision import (
 from balsad.mvcc.value_cache import CACHE_BYTES_MAX, ENTRY_OVERHEAD, ValueCache
 from balsad.mvcc.watch import WatchHub
 from balsad.mvcc.write_txn import WriteTxn
-from balsad.wire import uvarint, varint
+from balsad.wire import LAST, MORE, uvarint, varint
 
 COMPACTION_BATCH = 1000
 
@@ -113,7 +113,10 @@ class Store:
         with its length but no tag, or b"" when it is empty.
         """
         main = self.current_revision + 1
-        number = uvarint(main)
+        if 16384 <= main < 268435456:
+            number = MORE[main & 16383] + LAST[main >> 14]
+        else:
+            number = uvarint(main)
         live = self._live
         previous = live.get(key)
         if previous is None:
@@ -132,7 +135,7 @@ class Store:
             counted = previous[3] + 1
             live[key] = (main, 0, created, counted)
             create = uvarint(created)
-            version = uvarint(counted)
+            version = LAST[counted] if counted < 16384 else uvarint(counted)
         if value_field:
             kv = b"%b\x10%b\x18%b\x20%b\x2a%b" % (key_field, create, number, version, value_field)
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from balsad.wire import uvarint, varint
+from balsad.wire import LAST, MORE, uvarint, varint
 
 EMPTY_HEADER: Final = b"\x0a\x00"
 
@@ -18,13 +18,16 @@ EMPTY_HEADER: Final = b"\x0a\x00"
 class HeaderBytes:
     """The bytes of field 1, `header`, of every response of this member."""
 
-    __slots__ = ("_cached", "_cached_revision", "_prefixes", "_stem", "_tail", "term")
+    __slots__ = ("_after", "_before", "_cached", "_cached_revision", "_high", "_stem", "_tail", "term")
 
     def __init__(self, *, cluster_id: int, member_id: int) -> None:
         self._stem = b"\x08" + uvarint(cluster_id) + b"\x10" + uvarint(member_id)
         self.term = -1
         self._tail = b""
-        self._prefixes: list[bytes] = []
+        # What stands before and behind a revision's low 14 bits, while the others stay the same.
+        self._high = -1
+        self._before = b""
+        self._after = b""
         self._cached = b""
         self._cached_revision = -1
         self.set_term(0)
@@ -35,26 +38,36 @@ class HeaderBytes:
             return
         self.term = term
         self._tail = b"\x20" + uvarint(term) if term else b""
+        self._high = -1
         self._cached_revision = -1
-        # By the length of the revision's varint: tag, length, stem, revision's tag.
-        rest = len(self._stem) + 1 + len(self._tail)
-        self._prefixes = [b"\x0a" + uvarint(rest + size) + self._stem + b"\x18" for size in range(11)]
 
     def at(self, revision: int) -> bytes:
         """The header with `revision`; 0 leaves the field out, as protobuf does."""
         if revision == self._cached_revision:
             return self._cached
-        if revision == 0:
-            message = self._stem + self._tail
-            return b"\x0a" + uvarint(len(message)) + message
-        digits = uvarint(revision)
-        self._cached = header = self._prefixes[len(digits)] + digits + self._tail
+        high = revision >> 14
+        if high != self._high:
+            self._note_high(high)
+        if high:
+            header = b"%b%b%b" % (self._before, MORE[revision & 16383], self._after)
+        else:
+            number = b"\x18" + LAST[revision] if revision else b""
+            header = b"\x0a%b%b%b%b" % (
+                uvarint(len(self._stem) + len(number) + len(self._tail)),
+                self._stem,
+                number,
+                self._tail,
+            )
+        self._cached = header
         self._cached_revision = revision
         return header
 
-    def each(self) -> tuple[list[bytes], bytes]:
-        """Prefixes by length of the revision's varint, and the tail: for loops that splice themselves."""
-        return self._prefixes, self._tail
+    def _note_high(self, high: int) -> None:
+        self._high = high
+        digits = uvarint(high)
+        size = len(self._stem) + 3 + len(digits) + len(self._tail)
+        self._before = b"\x0a%b%b\x18" % (uvarint(size), self._stem)
+        self._after = digits + self._tail
 
 
 def inner_header(revision: int) -> bytes:

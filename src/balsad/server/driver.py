@@ -122,6 +122,7 @@ class Driver:
         self._inbox: list[Entry] = []
         self._only_as_leader: dict[int, Pending] = {}  # those in the inbox that nobody else may propose
         self._scheduled = False
+        self._now = 0.0  # when `drain` was scheduled
         self._saving: Ready | None = None
         self._in_save = False
         self._unsaved: HardState | None = None
@@ -141,14 +142,19 @@ class Driver:
             raise StoppedError
         if self.committed_index > self.applier.applied_index + UNAPPLIED_MAX:
             raise TooManyRequestsError
-        pending.born = self._clock.monotonic()
+        if not self._scheduled:
+            self._schedule()
+        pending.born = self._now
         self.waiting[pending.id] = pending
         if only_as_leader:
             self._only_as_leader[pending.id] = pending
         self._inbox.append(Entry(0, 0, 0, data, pending))
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self.drain)
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        # One look at the clock for all that this turn of the loop brings.
+        self._now = self._clock.monotonic()
+        self._loop.call_soon(self.drain)
 
     def propose_conf_change(self, change: ConfChange, pending: Pending) -> None:
         """Put a change of membership into the log. Raises: StoppedError, TooManyRequestsError, NoLeaderError."""
@@ -184,8 +190,7 @@ class Driver:
     def wake(self) -> None:
         """Something changed in the RawNode: look for a Ready in the next turn."""
         if not self._scheduled and not self._stopped:
-            self._scheduled = True
-            self._loop.call_soon(self.drain)
+            self._schedule()
 
     def tick(self) -> None:
         """One heartbeat interval has passed."""

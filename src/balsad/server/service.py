@@ -27,7 +27,7 @@ from balsad.server.passwords import PasswordRequests
 from balsad.server.propose import Pending, Result
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
 from balsad.storage import StorageError
-from balsad.wire import uvarint
+from balsad.wire import LAST, uvarint
 
 if TYPE_CHECKING:
     from balsad.auth import AuthStore, Identity
@@ -134,13 +134,13 @@ class Service:
     def put_plain(self, call: Call, raw: bytes, key: bytes, value_at: int) -> None:
         """A put of key and value alone; `raw` is the request as it came. The hot way in."""
         quota = self._quota
-        if quota.limit_bytes >= 0 and self.backend.size + KEY_COST + len(raw) >= quota.limit_bytes:
+        size = len(raw)
+        if quota.limit_bytes >= 0 and self.backend.size + KEY_COST + size >= quota.limit_bytes:
             self.put(call, rpc_pb2.PutRequest.FromString(raw))
             return
-        request_id = self._ids.next()
+        request_id, id_field = self._ids.next_field()
         pending = Pending(request_id, call, None, PLAIN_PUT, None, key, raw, value_at)
-        digits = uvarint(request_id)
-        self.driver.propose(b"\x22%b%b\xa2\x06%c\x08%b" % (uvarint(len(raw)), raw, len(digits) + 1, digits), pending)
+        self.driver.propose(b"\x22%b%b%b" % (LAST[size] if size < 16384 else uvarint(size), raw, id_field), pending)
 
     def put(self, call: Call, request: rpc_pb2.PutRequest) -> None:
         if self._has_room(KEY_COST + len(request.key) + len(request.value), call):

@@ -43,10 +43,16 @@ def test_headers(cluster: int, member: int, revision: int, term: int) -> None:
 
     assert header.at(revision) == expected
     assert header.at(revision) == expected
-    prefixes, tail = header.each()
-    if revision:
-        digits = rpc.ResponseHeader(revision=revision).SerializeToString()[1:]
-        assert prefixes[len(digits)] + digits + tail == expected
+
+
+@given(revision=revisions, steps=st.lists(st.sampled_from((1, 2, 127, 128, 16383, 16384)), max_size=20))
+def test_headers_of_revisions_that_follow_each_other(revision: int, steps: list[int]) -> None:
+    header = HeaderBytes(cluster_id=1, member_id=2)
+    header.set_term(3)
+    for step in (0, *steps):
+        revision = min(revision + step, (1 << 63) - 1)
+        expected = rpc.PutResponse(header=header_of(1, 2, revision, 3)).SerializeToString()
+        assert header.at(revision) == expected
 
 
 def test_a_header_follows_the_term_at_once() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from balsad.proto import raft_internal_pb2
 from balsad.proto import rpc_pb2 as rpc
 from balsad.server.alarms import CORRUPT, NOSPACE, Alarms
 from balsad.server.quota import DEFAULT_BYTES, KEY_COST, Quota, txn_cost
-from balsad.server.request_ids import RequestIds
+from balsad.server.request_ids import RequestIds, id_field
 from balsad.storage import Backend, StorageError, schema
 from tests.unit.mvcc.memory_backend import MemoryBackend
 
@@ -47,6 +48,22 @@ def test_the_counter_wraps_within_its_bits() -> None:
     found = [ids.next() for _ in range(600)]
     assert len(set(found)) == 600
     assert all(request_id >> 48 == 1 for request_id in found)
+
+
+@given(
+    member=st.integers(0, (1 << 64) - 1), at=st.integers(0, 1 << 44), taken=st.lists(st.integers(0, 9000), max_size=6)
+)
+@example(member=0, at=0, taken=[16000, 200])
+def test_the_field_of_an_id_says_the_id(member: int, at: int, taken: list[int]) -> None:
+    """Whatever was taken without a field in between."""
+    ids = RequestIds(member, unix_ms=at)
+    for count in (0, *taken):
+        for _ in range(count):
+            ids.next()
+        request_id, field = ids.next_field()
+        request = raft_internal_pb2.InternalRaftRequest.FromString(field)
+        assert request_id == request.header.ID
+        assert request.SerializeToString() == field == id_field(request_id)
 
 
 # Quotas

@@ -54,7 +54,8 @@ class Door:
         service = self._service
         if caller.requires_leader and service.leader == 0:
             raise NoLeaderError
-        if not serves_learner and service.is_learner:
+        # Who leads is no learner: the members need not be looked through for every request.
+        if not serves_learner and not service.driver.is_leader and service.is_learner:
             raise NotSupportedForLearnerError
 
     def _caller(self, headers: Headers, kind: str) -> Caller:

@@ -24,7 +24,7 @@ from balsad.server.answers import HeaderBytes, delete_answer, put_answer
 from balsad.server.apply import kv, txn
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
 from balsad.v2store import is_request as is_v2_request
-from balsad.wire import bytes_field, read_uvarint, uvarint
+from balsad.wire import bytes_field, read_uvarint
 
 if TYPE_CHECKING:
     from balsad.lease import Lessor
@@ -137,13 +137,15 @@ class Applier:
             else:
                 # Proposed before authentication was enabled: nobody's.
                 refusal = UserEmptyError()
-            self._mark(entries[at])
-            pending = waiting.pop(entries[at].context.id, None)
+            entry = entries[at]
+            self._mark(entry)
+            pending = waiting.pop(entry.context.id, None)
+            entry.context = None
             if pending is not None:
                 pending.resolve(refusal)
             return at + 1
-        put = self.store.put
-        prefixes, tail = self.header.each()
+        store = self.store
+        header = self.header
         quota = self.quota
         room = quota.limit_bytes - self.backend.size if quota.limit_bytes >= 0 else 1 << 62
         count = len(entries)
@@ -151,22 +153,25 @@ class Applier:
         put_bytes = 0
         while at < count:
             entry = entries[at]
-            pending = entry.context
-            if pending is None or pending.field != PLAIN_PUT:
+            put: Pending | None = entry.context
+            if put is None or put.field != PLAIN_PUT:
                 break
-            raw = pending.raw
-            value_at = pending.value_at
+            # The log keeps the entry for long yet, but nobody needs the request any more.
+            entry.context = None
+            raw = put.raw
+            value_at = put.value_at
             put_bytes += len(raw)
             # Set before the write, so that a backend commit can't take one without the other.
             self.consistent_index = self.applied_index = entry.index
-            revision = put(pending.key, raw[: value_at - 1], raw[value_at:], 0)
+            revision = store.put(put.key, raw[: value_at - 1], raw[value_at:], 0)
             if len(raw) + KEY_COST >= room and KEY_COST + _plain_cost(raw, value_at) >= room:
-                self._refuse_for_space(pending, waiting)
+                self._refuse_for_space(put, waiting)
                 at += 1
                 break
-            if waiting.pop(pending.id, None) is not None:
-                digits = uvarint(revision)
-                pending.call.respond(prefixes[len(digits)] + digits + tail)
+            if waiting.pop(put.id, None) is not None:
+                call = put.call
+                if call is not None:
+                    call.respond(header.at(revision))
             at += 1
         self.counts.puts += at - start
         self.counts.put_bytes += put_bytes
@@ -192,6 +197,7 @@ class Applier:
             self._apply_conf_change(entry, is_new, waiting)
             return
         carried: Pending | None = entry.context
+        entry.context = None
         if carried is not None and carried.request is not None:
             # Whoever asked may have been told meanwhile that it took too long: nobody is answered twice.
             who = carried.identity or ANONYMOUS
