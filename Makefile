@@ -39,7 +39,7 @@ run: $(VENV)/.installed
 	$(BIN)/etcd $(ARGS)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check src tests bench tools setup.py
