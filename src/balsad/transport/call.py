@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from balsad.errors import Code, RequestError
 from balsad.transport.frames import (
+    FLAG_END_HEADERS,
+    FLAG_END_STREAM,
     FRAME_SIZE_MAX,
     HEADERS,
     INTERNAL_ERROR,
+    frame,
     header_frames,
+    pack_u32,
     rst_stream,
     unpack_u32,
 )
@@ -23,13 +27,28 @@ if TYPE_CHECKING:
     from balsad.transport.faces import StreamHandler
     from balsad.transport.http2_base import Http2Base
 
-# A whole answer is HEADERS, DATA and trailers, of which only stream id, length and message vary.
-RESPONSE_HEAD: Final = len(RESPONSE_BLOCK) << 8 | HEADERS
-TRAILER_HEAD: Final = len(OK_BLOCK) << 8 | HEADERS
-pack_answer: Final = Struct(f">IBI{len(RESPONSE_BLOCK)}sIBIBI").pack
-pack_trailer: Final = Struct(f">IBI{len(OK_BLOCK)}s").pack
+# A whole answer is HEADERS, DATA and trailers, of which only stream id, length and message vary. In their order:
+# what stands before the stream id, before it comes again and before the message (both by length), before its third.
+ANSWER_START: Final = frame(HEADERS, FLAG_END_HEADERS, 0, RESPONSE_BLOCK)[:5]
+ANSWER_MIDDLES: Final = [RESPONSE_BLOCK + pack_u32(size + 5 << 8) + b"\0" for size in range(1024)]
+ANSWER_PREFIXES: Final = [b"\0" + pack_u32(size) for size in range(1024)]
+ANSWER_TRAILER: Final = frame(HEADERS, FLAG_END_HEADERS | FLAG_END_STREAM, 0, OK_BLOCK)[:5]
 pack_message: Final = Struct(">IBIBI").pack
 pack_message_head: Final = Struct(">BI").pack
+
+
+def whole_answer(stream_id: int, message: bytes) -> bytes:
+    """The frames of an answer with status OK."""
+    size = len(message)
+    packed_id = pack_u32(stream_id)
+    if size < 1024:
+        middle = ANSWER_MIDDLES[size]
+        prefix = ANSWER_PREFIXES[size]
+    else:
+        middle = RESPONSE_BLOCK + pack_u32(size + 5 << 8) + b"\0"
+        prefix = b"\0" + pack_u32(size)
+    return b"".join((ANSWER_START, packed_id, middle, packed_id, prefix, message, ANSWER_TRAILER, packed_id, OK_BLOCK))
+
 
 MESSAGE_HEAD_SIZE: Final = 5
 # What the fields of a block count beyond its bytes in a header list's size, roughly.
@@ -89,11 +108,7 @@ class Call(Stream):
             return
         connection.send_window -= size
         stream_id = self.stream_id
-        connection.out += (
-            pack_answer(RESPONSE_HEAD, 4, stream_id, RESPONSE_BLOCK, size << 8, 0, stream_id, 0, size - 5),
-            message,
-            pack_trailer(TRAILER_HEAD, 5, stream_id, OK_BLOCK),
-        )
+        connection.out.append(whole_answer(stream_id, message))
         self.closed = True
         method = self.headers.unary
         method.ok += 1

@@ -23,7 +23,7 @@ STREAM_WINDOW: Final = 1 << 20
 
 # Within one read, output is handed to the socket when this many pieces have gathered;
 # what waits is moved to the output in portions of at most 1 MiB.
-OUT_PIECES_MAX: Final = 1024
+OUT_PIECES_MAX: Final = 384
 PUMPED_PIECES_MAX: Final = 128
 CLOSE_TIMEOUT_S: Final = 10.0
 DRAIN_PING: Final = b"draining"

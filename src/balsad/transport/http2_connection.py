@@ -22,14 +22,7 @@ from hpack.exceptions import HPACKError, OversizedHeaderListError
 
 from balsad.errors import RequestError
 from balsad.transport import frames
-from balsad.transport.call import (
-    RESPONSE_HEAD,
-    TRAILER_HEAD,
-    Call,
-    WholeCall,
-    pack_answer,
-    pack_trailer,
-)
+from balsad.transport.call import Call, WholeCall, whole_answer
 from balsad.transport.frames import (
     DATA,
     FLAG_ACK,
@@ -47,7 +40,7 @@ from balsad.transport.frames import (
     unpack_u32,
     window_update,
 )
-from balsad.transport.grpc_words import OK_BLOCK, RESPONSE_BLOCK, parse_timeout, read_timeout
+from balsad.transport.grpc_words import parse_timeout, read_timeout
 from balsad.transport.header_block import (
     Field,
     HeaderBlockError,
@@ -183,13 +176,7 @@ class Http2Connection(Http2Control):
                                 self._answer_slowly(stream_id, headers, length, answer)
                                 continue
                             self.send_window -= size
-                            out += (
-                                pack_answer(
-                                    RESPONSE_HEAD, 4, stream_id, RESPONSE_BLOCK, size << 8, 0, stream_id, 0, size - 5
-                                ),
-                                answer,
-                                pack_trailer(TRAILER_HEAD, 5, stream_id, OK_BLOCK),
-                            )
+                            out.append(whole_answer(stream_id, answer))
                             method.fast_answered += 1
                             method.bytes_in += length
                             method.bytes_out += size - 5
