@@ -136,7 +136,8 @@ class Driver:
         `only_as_leader`: it is not forwarded to another leader, who may know better.
         Raises: RequestTooLargeError, TooManyRequestsError, StoppedError.
         """
-        if len(data) > self._request_bytes_max:
+        if len(data) > self._request_bytes_max and pending.field:
+            # Like etcd, it lets requests of v2 pass, by which members name themselves.
             raise RequestTooLargeError
         if self._stopped:
             raise StoppedError
