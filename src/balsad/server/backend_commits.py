@@ -59,7 +59,8 @@ class BackendCommits:
 
     def after_batch(self) -> None:
         """A batch was applied: commit now if the pending writes have grown large."""
-        if self._backend.pending_ops >= self._operations_max and self._job is None and not self._stopped:
+        pending = self._backend.pending_ops
+        if pending and pending >= self._operations_max and self._job is None and not self._stopped:
             if self._timer is not None:
                 self._timer.cancel()
             self._begin()

@@ -113,7 +113,7 @@ class Member:
         self.store = Store(
             backend,
             leases=self.lessor,
-            compaction_batch=config.compaction_batch_limit,
+            compaction_batch=max(1, config.compaction_batch_limit),
             hash_compactions=config.compact_hash_check,
         )
         self.store.restore()
