@@ -30,6 +30,8 @@ class Plan:
     seconds: float = 15.0
     think_s: float = 0.15
     fault_every_s: float = 2.0
+    delay_s: float = 0.0005  # of the network
+    pre_vote: bool | None = None  # None: by chance
     faults: tuple[str, ...] = ()  # empty: all that make sense
 
 
@@ -63,6 +65,7 @@ class Faults:
                 "all power": self._all_power,
                 "leader isolated": self._isolate_leader,
                 "transfer": self._transfer,
+                "turmoil": self._turmoil,
             }
         chosen = world.plan.faults or tuple(self._kinds)
         # No run has all of it: some bugs want an otherwise calm world.
@@ -80,6 +83,7 @@ class Faults:
             return
         kind = self._random.choice(self._chosen)
         world.note("fault", kind)
+        world.faults[kind] = world.faults.get(kind, 0) + 1
         self._kinds[kind]()
         self.begin()
 
@@ -110,6 +114,23 @@ class Faults:
         for machine in self._world.machines:
             machine.power_cut()
             self._restart(machine)
+
+    def _turmoil(self) -> None:
+        """The leader is lost, and while the others look for another, they go down and come back."""
+        leader = self._world.leader()
+        if leader is None:
+            return
+        leader.power_cut()
+        self._later(self._random.choice((0.5, 2.0, 4.0)), leader.start)
+
+        def blink() -> None:
+            machine = self._victim()
+            if machine is not leader and not self._world.is_over:
+                machine.power_cut()
+                machine.start()
+
+        for _ in range(self._random.randint(2, 12)):
+            self._later(self._random.uniform(0.8, 3.5), blink)
 
     def _midst(self) -> None:
         """It ends between one operation on the disk and the next."""
@@ -219,12 +240,7 @@ class Faults:
         network.loss = rnd.choice((0.0, 0.02, 0.2))
         network.repeats = rnd.choice((0.0, 0.1))
         network.stragglers = rnd.choice((0.0, 0.05))
-
-        def end() -> None:
-            network.delay_s = 0.0005
-            network.loss = network.repeats = network.stragglers = 0.0
-
-        self._later(rnd.uniform(1.0, 5.0), end)
+        self._later(rnd.uniform(1.0, 5.0), network.improve)
 
     def _transfer(self) -> None:
         leader = self._world.leader()

@@ -90,6 +90,7 @@ class Machine:
         self.lives = 0
         self.clock_rate = 1.0
         self.is_removed = False
+        self.is_lost = False  # it gave up without a reason that this world gave it
         self.existing: ExistingCluster | None = None
         self._random = random.Random(f"{seed} {name}")
         self._skew_s = self._random.uniform(-0.5, 0.5)
@@ -105,7 +106,7 @@ class Machine:
 
     def start(self) -> None:
         """Begin another life."""
-        if self.process is not None or self.is_removed:
+        if self.process is not None or self.is_removed or self.is_lost:
             return
         self.lives += 1
         process = Process(self.world.timeline, f"{self.name}.{self.lives}")
@@ -154,6 +155,7 @@ class Machine:
             excused = self.volume.failed and isinstance(error, StorageError | OSError)
             self.world.note("failed", self.name, error)
             if not excused:
+                self.is_lost = True
                 self.world.violation(f"{self.name} gave up: {type(error).__name__}: {error}")
             self.kill()
             # After a failed sync nobody knows what the system still holds: its memory goes too.

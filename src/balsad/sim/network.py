@@ -30,9 +30,10 @@ SILENCE_S: Final = 5.0
 class Network:
     """Who can reach whom, and how well. Times are seconds on average."""
 
-    def __init__(self, rnd: random.Random) -> None:
+    def __init__(self, rnd: random.Random, delay_s: float) -> None:
+        """`delay_s`: in good times."""
         self._random = rnd
-        self.delay_s = 0.0005
+        self._usual_delay_s = self.delay_s = delay_s
         self.loss = 0.0
         self.repeats = 0.0
         self.stragglers = 0.0  # the chance that a packet comes much later than it should
@@ -55,7 +56,11 @@ class Network:
     def mend(self) -> None:
         """All is as it should be from now on."""
         self.join()
-        self.delay_s = 0.0005
+        self.improve()
+
+    def improve(self) -> None:
+        """It is as fast and reliable again as usual."""
+        self.delay_s = self._usual_delay_s
         self.loss = self.repeats = self.stragglers = 0.0
 
     def reaches(self, source: str, target: str) -> bool:

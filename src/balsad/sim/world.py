@@ -49,14 +49,15 @@ class World:
         self.plan = plan if plan is not None else Plan()
         self._plant = plant
         self.timeline = Timeline(self._chances("timeline"))
-        self.network = Network(self._chances("network"))
+        self.network = Network(self._chances("network"), self.plan.delay_s)
         self.history = History(clock_rate_max=CLOCK_RATE_MAX)
         self.witness = Witness(self)
         self.violations: list[str] = []
         self.is_over = False  # clients begin nothing new, nothing breaks any more
         self.is_closed = False  # watchers stop as well
         self._trace = hashlib.blake2b(digest_size=16)
-        self._log: list[str] | None = None
+        self.listeners: list[Callable[[str], None]] = []
+        self.faults: dict[str, int] = {}
         names = [f"m{number + 1}" for number in range(self.plan.members)]
         initial = ",".join(f"{name}=http://{name}:2380" for name in names)
         setting = self._chances("setting")
@@ -71,6 +72,8 @@ class World:
             "max_snapshots": setting.choice((2, 5)),
             "pre_vote": setting.random() < 0.8,
         }
+        if self.plan.pre_vote is not None:
+            choices["pre_vote"] = self.plan.pre_vote
         self.machines = [Machine(self, name, self._config(name, initial, choices), f"{seed} machine") for name in names]
         self._by_url = {f"http://{machine.name}:2380": machine for machine in self.machines}
         self.clients: list[Client] = []
@@ -97,8 +100,8 @@ class World:
     def note(self, what: str, *facts: object) -> None:
         line = f"{self.timeline.now:.9f} {what} {facts}"
         self._trace.update(line.encode())
-        if self._log is not None:
-            self._log.append(line)
+        for listener in self.listeners:
+            listener(line)
 
     @property
     def trace(self) -> str:
@@ -159,6 +162,8 @@ class World:
         Faults(self, self._chances("faults")).begin()
         self.timeline.run(self.plan.seconds)
         self._mend()
+        if any(machine.is_lost for machine in self.machines):
+            return
         if not self._wait(lambda: self._busy == 0 and self._works(), QUIET_S_MAX):
             self.violation(f"no rest {QUIET_S_MAX} s after the last fault: {self._state()}")
             return
@@ -294,14 +299,6 @@ class World:
             kvs.kvs,
             tuple(lease.ID for lease in leases.leases),
         )
-
-    # Looking on.
-
-    def keep_log(self) -> list[str]:
-        """All that is noted from now on, line by line."""
-        if self._log is None:
-            self._log = []
-        return self._log
 
 
 class _silence:

@@ -1,0 +1,273 @@
+"""Bugs to be planted into simulated members: each is one that was made before, by somebody, in some store.
+
+They prove that the checkers would find them. A plant changes one member's collaborators for one life, in the
+simulator only; the shipping code has no switch for any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from balsad.raft.log import RaftLog
+from balsad.sim.faults import Plan
+
+if TYPE_CHECKING:
+    from balsad.errors import RequestError
+    from balsad.mvcc.watcher_group import Watcher
+    from balsad.raft import Entry
+    from balsad.server.member import Member
+    from balsad.server.propose import Pending
+    from balsad.sim.machine import Machine
+    from balsad.sim.world import Plant, World
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A bug, the kind of world in which it shows, and a word of the sentence by which it is found."""
+
+    plant: Plant
+    plan: Plan
+    shows_as: tuple[str, ...]
+
+
+def _replace(owner: object, name: str, value: object) -> None:
+    setattr(owner, name, value)
+
+
+# Disks.
+
+
+def acknowledge_before_fsync(world: World, machine: Machine, member: Member) -> None:
+    """The log is written, and synced by whoever comes later."""
+    _replace(member.booted.wal, "_no_sync", True)
+
+
+def apply_twice_after_restart(world: World, machine: Machine, member: Member) -> None:
+    """The index that says what the db has already is saved a little late."""
+    applier = member.applier
+    applier.consistent_index = max(0, applier.consistent_index - 3)
+
+
+def snapshot_before_db(world: World, machine: Machine, member: Member) -> None:
+    """A raft snapshot is made without waiting for the db to be as far."""
+    commits = member.commits
+
+    def commit_then(done: Callable[[], None]) -> None:
+        member.booted.wal.sync()
+        done()
+
+    _replace(member.snapshots, "_commits", _Proxy(commits, commit_then=commit_then))
+
+
+# Raft.
+
+
+def forget_vote(world: World, machine: Machine, member: Member) -> None:
+    """The vote is not read back after a restart."""
+    member.driver.node.raft.vote = 0
+
+
+class _CarelessLog(RaftLog):
+    """Commits whatever a quorum has."""
+
+    __slots__ = ()
+
+    def maybe_commit(self, index: int, term: int) -> bool:
+        if index <= self.committed:
+            return False
+        self.committed = index
+        return True
+
+
+def commit_old_term_by_counting(world: World, machine: Machine, member: Member) -> None:
+    """Raft paper 5.4.2, figure 8."""
+    raft = member.driver.node.raft
+    raft.log.__class__ = _CarelessLog
+    # One entry a message, so that there is a moment at which a quorum has the old ones only.
+    raft.max_message_size = 0
+
+
+def follower_answers_before_fsync(world: World, machine: Machine, member: Member) -> None:
+    """A follower's log is synced after its answer is sent, and a power cut comes in between."""
+    acknowledge_before_fsync(world, machine, member)
+
+
+# Reads.
+
+
+def read_without_quorum(world: World, machine: Machine, member: Member) -> None:
+    """A linearizable read is answered from whatever this member has."""
+
+    def linearize(done: Callable[[RequestError | None], None]) -> None:
+        done(None)
+
+    _replace(member.service, "linearize", linearize)
+
+
+def read_by_believed_leadership(world: World, machine: Machine, member: Member) -> None:
+    """Who thinks that it leads asks nobody."""
+    ask = member.service.linearize
+
+    def linearize(done: Callable[[RequestError | None], None]) -> None:
+        if member.driver.is_leader:
+            done(None)
+        else:
+            ask(done)
+
+    _replace(member.service, "linearize", linearize)
+
+
+def read_before_applied(world: World, machine: Machine, member: Member) -> None:
+    """The quorum's index is asked for, but not waited for."""
+    read_index = member.read_index
+    read_index._applied_index = 1 << 60
+
+
+# Watches.
+
+
+def lose_events_at_compaction(world: World, machine: Machine, member: Member) -> None:
+    """A watcher that is behind a compaction goes on after it as if nothing had been."""
+    hub = member.store.watchers
+
+    def go_on(watcher: Watcher, compact_revision: int) -> None:
+        watcher.min_revision = compact_revision + 1
+
+    _replace(hub, "_end_compacted", go_on)
+
+
+def tell_events_twice(world: World, machine: Machine, member: Member) -> None:
+    """A watcher that caught up is synced one revision too early."""
+    hub = member.store.watchers
+    make_synced = hub._make_synced
+
+    def early(watcher: Watcher) -> None:
+        was_behind = watcher in watcher.stream.unsynced
+        make_synced(watcher)
+        if was_behind and watcher.min_revision > max(2, watcher.start_revision):
+            watcher.min_revision -= 1
+            hub.synced.remove(watcher)
+            hub._make_unsynced(watcher)
+
+    _replace(hub, "_make_synced", early)
+
+
+def split_revisions(world: World, machine: Machine, member: Member) -> None:
+    """The events of one revision are told one by one."""
+    hub = member.store.watchers
+    notify = hub.notify
+
+    def one_by_one(events: list[Any], revision: int) -> None:
+        for event in events:
+            notify([event], revision)
+
+    _replace(hub, "notify", one_by_one)
+
+
+# Leases.
+
+
+def expire_leases_early(world: World, machine: Machine, member: Member) -> None:
+    """A new leader counts on from nothing: it gives leases no new time."""
+    lessor = member.lessor
+    promote = lessor.promote
+
+    def hasty(extend_s: float, now: float) -> None:
+        promote(extend_s - 3.0, now)
+
+    _replace(lessor, "promote", hasty)
+
+
+def revoke_key_by_key(world: World, machine: Machine, member: Member) -> None:
+    """The keys of a lease go one after the other."""
+    applier, store = member.applier, member.store
+
+    def revoke(request: Any) -> bytes:
+        for key in member.lessor.revoke(request.ID):
+            write = store.write()
+            write.delete_range(key)
+            write.end()
+        return applier.header.at(store.current_revision)
+
+    _replace(applier, "_revoke", revoke)
+
+
+def forget_to_expire(world: World, machine: Machine, member: Member) -> None:
+    """A leader that takes over does not look after the leases it finds."""
+    if machine.lives > 1:
+        _replace(member.lessor, "promote", lambda extend_s, now: setattr(member.lessor, "is_primary", True))
+
+
+# Members.
+
+
+def apply_differently(world: World, machine: Machine, member: Member) -> None:
+    """One member of several takes an entry for done that it has not seen."""
+    applier = member.applier
+    apply = applier.apply
+
+    def forgetful(entries: list[Entry], waiting: dict[int, Pending]) -> None:
+        if machine.name == "m2" and any(entry.index % 40 == 0 and entry.context is None for entry in entries):
+            for entry in entries:
+                if entry.index % 40 == 0 and entry.type == 0:
+                    entry.data = b""
+        apply(entries, waiting)
+
+    _replace(applier, "apply", forgetful)
+
+
+class _Proxy:
+    """An object with some methods of its own, the rest being another's."""
+
+    def __init__(self, behind: object, **methods: object) -> None:
+        self.__dict__.update(methods)
+        self._behind = behind
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._behind, name)
+
+
+_RESTARTS: Final = ("power", "kill", "midst", "stop")
+_ALONE: Final = Plan(members=1, seconds=20.0, faults=_RESTARTS, fault_every_s=1.5)
+_THREE: Final = Plan(members=3, seconds=30.0, fault_every_s=1.5)
+_TROUBLE: Final = Plan(
+    members=3,
+    seconds=60.0,
+    fault_every_s=2.0,
+    delay_s=0.03,
+    pre_vote=False,
+    faults=("turmoil", "leader isolated", "leader power"),
+)
+
+PLANTS: Final[dict[str, Planted]] = {
+    "acknowledge-before-fsync": Planted(acknowledge_before_fsync, _ALONE, ("the log ends", "applied", "durable")),
+    "apply-twice-after-restart": Planted(apply_twice_after_restart, _ALONE, ("revision", "linearizable")),
+    "snapshot-before-db": Planted(snapshot_before_db, _ALONE, ("does not match with snapshot",)),
+    "forget-vote": Planted(forget_vote, _TROUBLE, ("two leaders", "applied another")),
+    "commit-old-term-by-counting": Planted(commit_old_term_by_counting, _TROUBLE, ("applied another", "conflict")),
+    "follower-answers-before-fsync": Planted(
+        follower_answers_before_fsync,
+        Plan(members=3, seconds=30.0, fault_every_s=1.5, faults=("power", "all power", "leader power")),
+        ("the log ends", "applied", "durable"),
+    ),
+    "read-without-quorum": Planted(read_without_quorum, _THREE, ("linearizable",)),
+    "read-by-believed-leadership": Planted(
+        read_by_believed_leadership,
+        Plan(members=3, seconds=40.0, fault_every_s=1.0, faults=("leader isolated", "freeze", "transfer")),
+        ("linearizable",),
+    ),
+    "read-before-applied": Planted(
+        read_before_applied,
+        Plan(members=3, seconds=30.0, fault_every_s=0.7, faults=("bad net", "slow disk", "freeze")),
+        ("linearizable",),
+    ),
+    "lose-events-at-compaction": Planted(lose_events_at_compaction, _ALONE, ("watch",)),
+    "tell-events-twice": Planted(tell_events_twice, _ALONE, ("watch",)),
+    "split-revisions": Planted(split_revisions, _ALONE, ("watch",)),
+    "expire-leases-early": Planted(expire_leases_early, _ALONE, ("lease",)),
+    "revoke-key-by-key": Planted(revoke_key_by_key, _ALONE, ("lease", "linearizable")),
+    "forget-to-expire": Planted(forget_to_expire, _ALONE, ("lease",)),
+    "apply-differently": Planted(apply_differently, _THREE, ("converged", "revision", "linearizable", "applied")),
+}
