@@ -262,6 +262,29 @@ election-timeout: 100
             peer.release()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--max-request-bytes=0"],
+        ["--max-txn-ops=0", "--snapshot-count=1"],
+        ["--backend-batch-limit=-1", "--backend-batch-interval=0s"],
+        ["--experimental-compaction-batch-limit=-1", "--max-wals=0", "--max-snapshots=0"],
+    ],
+)
+def test_flags_of_little_sense(tmp_path: Path, flags: list[str]) -> None:
+    """The member starts and does what is left to do. (The real one starts, too; the last makes it panic.)"""
+    with start(balsad(), tmp_path / "data", *flags) as member, connect(member.address) as client:
+        if "--max-request-bytes=0" in flags:
+            with pytest.raises(grpc.RpcError) as refused:
+                client.put(b"a", b"1")
+            assert refused.value.details() == "etcdserver: request is too large"
+        else:
+            for number in range(20):
+                client.put(b"a", b"%d" % number)
+            client.compact(15, physical=True)
+            assert client.range(b"a").kvs[0].value == b"19"
+
+
 def test_a_data_dir_may_move(tmp_path: Path) -> None:
     """No path is written into it."""
     with start(balsad(), tmp_path / "here") as member:

@@ -89,6 +89,22 @@ def test_it_commits_early_when_much_waits(tmp_path: Path) -> None:
     in_loop(scenario())
 
 
+@pytest.mark.parametrize("operations_max", [0, -1, 1])
+def test_no_batches_at_all(tmp_path: Path, operations_max: int) -> None:
+    """--backend-batch-limit=-1 and the like: every batch of entries is committed."""
+
+    async def scenario() -> None:
+        async with world(tmp_path, operations_max=operations_max) as w:
+            w.commits.after_batch()
+            assert not w.backend.committing
+            before = w.backend.commit_count
+            w.backend.put(BUCKET, b"k", b"1")
+            w.commits.after_batch()
+            await w.until(lambda: w.backend.commit_count > before)
+
+    in_loop(scenario())
+
+
 def test_who_waits_for_a_commit_is_told_when_all_written_before_is_on_disk(tmp_path: Path) -> None:
     """Also what was written while another commit was under way; and no commit is under way then."""
 

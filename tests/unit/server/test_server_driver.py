@@ -139,9 +139,9 @@ class World:
         assert self.driver.is_leader
         self.told.clear()
 
-    def propose(self, number: int, data: bytes = b"") -> None:
+    def propose(self, number: int, data: bytes = b"", *, field: str = "put") -> None:
         heard = self.answers.setdefault(number, [])
-        self.driver.propose(data or b"entry %d" % number, Pending(number, None, heard.append))
+        self.driver.propose(data or b"entry %d" % number, Pending(number, None, heard.append, field))
 
     def steps(self, kind: str) -> list[Any]:
         return [step[1] for step in self.told if step[0] == kind]
@@ -270,8 +270,9 @@ def test_too_large() -> None:
         world.propose(1, bytes(1000))
         with pytest.raises(RequestTooLargeError):
             world.propose(2, bytes(1001))
+        world.propose(3, bytes(1001), field="")  # of v2
         await turns()
-        assert len(world.answers[1]) == 1
+        assert len(world.answers[1]) == len(world.answers[3]) == 1
         assert world.answers[2] == []
 
     in_world(scenario)
