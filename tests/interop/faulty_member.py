@@ -73,6 +73,14 @@ class FaultyDisk(RealDisk):
         self._check("ftruncate", self._paths[fd])
         os.ftruncate(fd, length)
 
+    def fallocate(self, fd: int, offset: int, length: int) -> None:
+        self._check("fallocate", self._paths[fd])
+        super().fallocate(fd, offset, length)
+
+    def makedirs(self, path: str, mode: int = 0o700) -> None:
+        self._check("makedirs", path)
+        super().makedirs(path, mode)
+
     def rename(self, old: str, new: str) -> None:
         self._check("rename", new)
         os.rename(old, new)

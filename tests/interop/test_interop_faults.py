@@ -95,6 +95,36 @@ def test_a_disk_that_fails(tmp_path: Path, op: str, part: str, number: int, flag
         assert len(found) <= acknowledged + 1
 
 
+@pytest.mark.parametrize(
+    ("op", "part"),
+    [
+        ("fallocate", "wal.tmp"),
+        ("pwrite", ".wal"),
+        ("pwritev", "/snap/db"),
+        ("fsync", ".wal"),
+        ("rename", "member/wal"),
+        ("makedirs", "member"),
+        ("open", ".touch"),
+    ],
+)
+def test_a_disk_that_is_full_from_the_start(tmp_path: Path, op: str, part: str) -> None:
+    """Nothing half-made is in the way of the next start."""
+    trigger = tmp_path / "fail"
+    data = tmp_path / "data"
+    trigger.touch()
+    who = faulty(op=op, path=part, errno=errno.ENOSPC, when=str(trigger))
+    with start(who, data, healthy=False) as member:
+        assert member.process.wait(END_S) == 1
+        words = last_words(member)
+        assert str(data) in words
+        assert "no space left on device" in words
+    trigger.unlink()
+    with start(who, data, like=member) as member, connect(member.address) as client:
+        client.put(b"a", b"1")
+    with start(real(), data, like=member) as member, connect(member.address) as client:
+        assert client.range(b"a").count == 1
+
+
 def test_a_defragmentation_without_space_leaves_the_member_as_it_was(tmp_path: Path) -> None:
     trigger = tmp_path / "fail"
     who = faulty(op="pwritev", path="db.tmp", errno=errno.ENOSPC, when=str(trigger))
