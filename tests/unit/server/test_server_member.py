@@ -370,7 +370,7 @@ def test_the_log_is_cut_short_and_old_files_go(tmp_path: Path) -> None:
             assert len(list(snap.glob("*.snap"))) == 2
             # One may still be held, because the snapshot lies in it.
             assert len(list(wal.glob("*.wal"))) <= 3
-            newest = sorted(path.name for path in snap.glob("*.snap"))[-1]
+        newest = sorted(path.name for path in snap.glob("*.snap"))[-1]
         async with running(tmp_path, **fields) as life:
             assert life.member.booted.snapshot_index == int(newest[17:33], 16)
             assert life.member.store.current_revision == 151
