@@ -192,11 +192,14 @@ async def run(config: ServerConfig, env: Env) -> None:
                 return
             raise
         except BaseException:
-            member.abandon()
             for listener in listeners:
                 listener.close()
             await server.drain(0)
             await monitoring.drain(0)
+            await member.abandon()
+            joint.stop()
+            peer_listener.close()
+            await links.wait_closed()
             raise
 
 

@@ -497,11 +497,18 @@ class Member:
         finally:
             self.booted.wal.close()
 
-    def abandon(self) -> None:
-        """Do nothing more, without another write: memory and disk may not agree."""
+    async def abandon(self) -> None:
+        """Let go of everything without another write: memory and disk may not agree."""
         self._stopped = True
         self.driver.abandon()
+        self.driver.links.stop()
         self.compactions.stop()
-        self.commits.halt()
+        self.service.passwords.stop()
         for timer in self._timers.values():
             timer.cancel()
+        await self.commits.stop()
+        fileno = self.booted.wal.fileno()
+        if fileno >= 0:
+            self._loop.remove_reader(fileno)
+        self.booted.wal.abandon()
+        self.booted.backend.abandon()

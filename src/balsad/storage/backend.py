@@ -518,6 +518,10 @@ class Backend:
         except OSError:
             pass  # the next open removes it
 
+    def abandon(self) -> None:
+        """Give the file back without another write. No commit may be under way elsewhere."""
+        self.database.close()
+
     def close(self) -> None:
         """Commit what is pending, unless a write failed before, and give the file back."""
         try:

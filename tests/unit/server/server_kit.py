@@ -121,6 +121,15 @@ class Running:
     def _on_ready(self) -> None:
         self.ready = True
 
+    def vanish(self) -> None:
+        """Do nothing more, as after a power cut; the files stay as they are."""
+        member = self.member
+        member.driver.abandon()
+        member.compactions.stop()
+        member.commits.halt()
+        for timer in member._timers.values():
+            timer.cancel()
+
     async def until(self, happened: Callable[[], Any], what: str = "it") -> None:
         """Let the member run until this is so, or it failed."""
         loop = asyncio.get_running_loop()

@@ -137,7 +137,7 @@ async def live_until(cut_at: int, seed: int) -> int:
     with contextlib.suppress(PowerCut):
         await client.work(life, disk)
     steps = disk.operations - before
-    life.member.abandon()
+    life.vanish()
     again = disk.restart(random.Random(seed))
     async with running("/d", disk=again, **FIELDS) as life:
         client.check(life)
@@ -443,7 +443,7 @@ def test_an_abandoned_member_answers_nobody(tmp_path: Path) -> None:
         life.start()
         await life.until(lambda: life.ready)
         call = put(life, b"a", b"1")
-        life.member.abandon()
+        await life.member.abandon()
         for _ in range(20):
             await asyncio.sleep(0)
         assert call.status is None

@@ -140,10 +140,10 @@ class Wal:
             disk.rename(aside, path)
             disk.sync_dir(os.path.dirname(path.rstrip("/")) or ".")
         except OSError as error:
-            wal._abandon()
+            wal.abandon()
             raise os_error(path, "create", error) from error
         except StorageError:
-            wal._abandon()
+            wal.abandon()
             raise
         wal._segments[0].path = os.path.join(path, segment_name(0, 0))
         wal._ready()
@@ -166,10 +166,18 @@ class Wal:
             # Its name in the folder must be durable as well as its bytes.
             self._disk.fsync(segment.fd)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Let go of all files without another write or sync."""
+        if self._closed:
+            return
+        self._done = None
+        self._closed = True
+        if self._waiter is not None:
+            self._waiter.close()
         for segment in self._segments:
             self._disk.close(segment.fd)
-        self._closed = True
+        if self._next is not None:
+            self._disk.close(self._next.fd)
 
     @classmethod
     def open(cls, disk: Disk, path: str, start: WalSnapshot, options: WalOptions | None = None) -> Wal:
@@ -183,7 +191,7 @@ class Wal:
             try:
                 segment.fd = _open_patiently(disk, segment.path)
             except StorageError:
-                wal._abandon()
+                wal.abandon()
                 raise
             wal._segments.append(segment)
         wal._decoder = Decoder(disk, wal._segments)
