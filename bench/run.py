@@ -1,184 +1,151 @@
-"""Measure balsad and the real etcd 3.5.1 side by side: `python -m bench.run --help`.
+"""Measure balsad beside the real etcd 3.5.1: `make bench`, or `python -m bench.run --help`.
 
-Both run at once on data dirs of their own, and are loaded in turn: ours,
-theirs, theirs, ours, ... so that what else the machine does hits both. A ratio
-above 1 means that balsad did more calls in a second. Ratios move by a fifth
-and more between runs of one and the same server: look at their range, at the
-CPU time per call, and at how busy others kept the machine.
+Both run at once on data dirs of their own, and are loaded in turn: etcd, ours,
+ours, etcd, ... so that what else the machine does hits both. A ratio is ours
+to etcd's in the same round; of throughput more is better, of all else less.
+Ratios of throughput move by a fifth and more between runs of one and the same
+server: look at their range, at the CPU time per call, and at `others`: the
+cores that neither the servers nor the load used.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import resource
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from bench import h2load, load
-from bench.cpu import cpu_seconds, machine_busy_seconds
-from bench.load import Load, LoadError
-from bench.workloads import Workload, fill, revision, workloads
-from tests.interop.servers import Member, Program, balsad, real, start
+from bench import h2load, load, single
+from bench.connection import LoadError
+from bench.contenders import COMPILED, UNCOMPILED, Contender, etcd, instead, ours
+from bench.figures import Row, rows
+from bench.report import LOAD_HEADING, Progress, is_load, json_line, lines, summary
+from bench.setting import Cell, Setting
 
-Generate = Callable[..., Load]
-
-FLAGS = ("--heartbeat-interval=100", "--election-timeout=1000", "--log-level=warn")
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One load on one server."""
-
-    load: Load
-    cpu_us: float
-    """CPU microseconds of the server for each call."""
-    others: float
-    """Cores that neither the server nor the load used, on average."""
-
-
-def measure(member: Member, workload: Workload, generate: Generate, seconds: float) -> Sample:
-    """Load the server once; raises LoadError when it did not do what it was asked."""
-    revision_before = revision(member.address)
-    cpu, busy, own = cpu_seconds(member.process.pid), machine_busy_seconds(), own_cpu_seconds()
-    found: Load = generate(
-        member.address,
-        workload.request,
-        connections=workload.connections,
-        streams=workload.streams,
-        seconds=seconds,
-    )
-    cpu, busy, own = (
-        cpu_seconds(member.process.pid) - cpu,
-        machine_busy_seconds() - busy,
-        own_cpu_seconds() - own,
-    )
-    if found.failed or not found.done:
-        raise LoadError(f"{workload.name}: {found.done} done, {found.failed} failed")
-    written = revision(member.address) - revision_before
-    if written < found.done * workload.writes or (written and not workload.writes):
-        raise LoadError(f"{workload.name}: {found.done} calls made {written} revisions")
-    workload.probe(member.address)
-    return Sample(load=found, cpu_us=cpu / found.done * 1e6, others=max(busy - cpu - own, 0) / found.seconds)
-
-
-def own_cpu_seconds() -> float:
-    """CPU time of this process and of the load generators that it ran."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
-COLUMNS: list[tuple[str, Callable[[Sample], float], int]] = [
-    ("per_s", lambda sample: sample.load.per_second, 0),
-    ("p50_ms", lambda sample: sample.load.p50_s * 1000, 3),
-    ("p99_ms", lambda sample: sample.load.p99_s * 1000, 3),
-    ("cpu_us", lambda sample: sample.cpu_us, 1),
-]
-"""What a row says of each server: name, value of one sample, digits."""
-
-
-def row(name: str, ours: list[Sample], theirs: list[Sample]) -> dict[str, object]:
-    """What is said of a workload: medians of all runs, and the ratio of each pair."""
-    ratios = [mine.load.per_second / its.load.per_second for mine, its in zip(ours, theirs, strict=True)]
-    return {
-        "workload": name,
-        "ratio": round(median(ratios), 2),
-        "ratios": [round(ratio, 2) for ratio in ratios],
-        **{
-            f"{who}_{what}": round(median([value(sample) for sample in samples]), digits)
-            for who, samples in (("ours", ours), ("theirs", theirs))
-            for what, value, digits in COLUMNS
-        },
-        "others": round(max(sample.others for sample in ours + theirs), 2),
-    }
-
-
-HEADING = (
-    f"{'workload':32} {'ours/s':>8} {'etcd/s':>8} {'ratio':>6} {'(range)':13}"
-    f" {'p50 ms':>13} {'p99 ms':>15} {'CPU us/call':>15} {'others':>6}"
-)
-
-
-def line(found: dict[str, object]) -> str:
-    ratios = found["ratios"]
-    assert isinstance(ratios, list)
-    spread = f"({min(ratios):.2f}-{max(ratios):.2f})"
-    return (
-        f"{found['workload']:32} {found['ours_per_s']:8.0f} {found['theirs_per_s']:8.0f}"
-        f" {found['ratio']:6.2f} {spread:13}"
-        f" {found['ours_p50_ms']:6.2f}/{found['theirs_p50_ms']:6.2f}"
-        f" {found['ours_p99_ms']:7.2f}/{found['theirs_p99_ms']:7.2f}"
-        f" {found['ours_cpu_us']:7.1f}/{found['theirs_cpu_us']:7.1f}"
-        f" {found['others']:6.2f}"
-    )
+GROUPS = {module.GROUP: module.cells for module in (single,)}
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short pair: shows that it works, proves nothing")
-    parser.add_argument("--pairs", type=int, default=5, help="runs of each server for each workload")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long a run takes")
-    parser.add_argument("--only", default="", help="workloads whose name contains this text")
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one short, small pair of each: shows that it works, no more"
+    )
+    parser.add_argument("--group", action="append", choices=tuple(GROUPS), help="only these; may be repeated")
+    parser.add_argument("--only", action="append", help="cells whose name contains this text; may be repeated")
+    parser.add_argument("--list", action="store_true", help="the cells' names, one a line, and no measurement")
+    parser.add_argument(
+        "--form", choices=(UNCOMPILED, COMPILED, "both"), help="of ours; both, or with --quick uncompiled"
+    )
+    parser.add_argument("--pairs", type=int, help="rounds: runs of each server for each cell (5)")
+    parser.add_argument("--seconds", type=float, help="how long a load takes (4)")
+    parser.add_argument("--keys", type=int, help="keys in the large store (1000000)")
+    parser.add_argument("--check", action="store_true", help="end with 3 when a bar is not met")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--generator", choices=("auto", "h2load", "own"), default="auto")
     parser.add_argument("--ours", default="", help="command of the server in our place")
     parser.add_argument("--theirs", default="", help="command of the server in etcd's place")
-    parser.add_argument("--dir", default=None, help="where the data dirs go; it should be on a disk, not in memory")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--dir", default=None, help="where the data dirs go; must be on a disk, not in memory")
+    parser.add_argument("--keep", default=None, help="where filled stores are kept for the next run")
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.pairs, options.seconds = 1, 1.0
+    quick = options.quick
+    options.pairs = options.pairs or (1 if quick else 5)
+    options.seconds = options.seconds or (0.5 if quick else 4.0)
+    options.keys = options.keys or (20_000 if quick else 1_000_000)
+    options.form = options.form or (UNCOMPILED if quick else "both")
     return options
 
 
-def run(options: argparse.Namespace) -> None:
+def chosen(options: argparse.Namespace) -> list[Cell]:
+    return [
+        cell
+        for group in options.group or GROUPS
+        for cell in GROUPS[group]()
+        if not options.only or any(text in cell.name for text in options.only)
+    ]
+
+
+def contenders(options: argparse.Namespace) -> list[Contender]:
+    """The real etcd first, then our forms."""
+    found = [etcd(options.theirs)]
+    if options.ours:
+        return [*found, instead(options.ours)]
+    forms = (UNCOMPILED, COMPILED) if options.form == "both" else (options.form,)
+    return [*found, *(ours(form) for form in forms)]
+
+
+def run(options: argparse.Namespace) -> list[Row]:
+    """Every chosen cell's rows, printed as they come."""
     uses_h2load = options.generator == "h2load" or (options.generator == "auto" and h2load.is_installed())
-    generate: Generate = h2load.generate if uses_h2load else load.generate
-    ours = Program("ours", tuple(options.ours.split())) if options.ours else balsad()
-    theirs = Program("theirs", tuple(options.theirs.split())) if options.theirs else real()
+    progress = Progress()
+    cells = chosen(options)
+    progress.say("the servers are made ready")
+    found: list[Row] = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.dir)))
-        members = [
-            stack.enter_context(start(program, folder / name, *FLAGS))
-            for program, name in ((ours, "ours"), (theirs, "theirs"))
-        ]
-        for member in members:
-            fill(member.address)
+        setting = Setting(
+            contenders=contenders(options),
+            pairs=options.pairs,
+            seconds=options.seconds,
+            keys=options.keys,
+            is_quick=options.quick,
+            generate=h2load.generate if uses_h2load else load.generate,
+            folder=folder,
+            keep=Path(options.keep) if options.keep else None,
+            progress=progress,
+            shared=stack.enter_context(contextlib.ExitStack()),
+        )
         if not options.json:
-            print(
-                f"load by {'h2load' if uses_h2load else 'bench.load'}, {options.pairs} pairs of {options.seconds:g} s"
-            )
-            print(HEADING, flush=True)
-        for workload in workloads():
-            if options.only not in workload.name:
+            generator = "h2load" if uses_h2load else "bench.load"
+            progress.clear()
+            print(f"load by {generator}, {options.pairs} rounds of {options.seconds:g} s; fsync is on")
+        said_heading = False
+        for number, cell in enumerate(cells):
+            progress.prefix = f"{number + 1} of {len(cells)}: {cell.group}: {cell.name}: "
+            made = rows(cell.group, cell.name, cell.run(setting), cell.bars)
+            progress.clear()
+            found += made
+            if options.json:
+                for row in made:
+                    print(json_line(row), flush=True)
                 continue
-            samples: tuple[list[Sample], list[Sample]] = ([], [])
-            for pair in range(options.pairs):
-                for which in (0, 1) if pair % 2 == 0 else (1, 0):
-                    samples[which].append(measure(members[which], workload, generate, options.seconds))
-            found = row(workload.name, *samples)
-            print(json.dumps(found) if options.json else line(found), flush=True)
+            if any(map(is_load, made)) and not said_heading:
+                print(LOAD_HEADING)
+                said_heading = True
+            print(f"{cell.group}: {cell.name}")
+            for row in made:
+                print("\n".join(lines(row)), flush=True)
+    return found
 
 
-def main() -> int:
+def raise_open_files() -> None:
+    """As many open files as this process may have, for itself and the servers it starts."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    if options.list:
+        print("\n".join(f"{cell.group}: {cell.name}" for cell in chosen(options)))
+        return 0
+    raise_open_files()
     try:
-        run(parse_arguments(sys.argv[1:]))
+        found = run(options)
     except (LoadError, pytest.skip.Exception, pytest.fail.Exception) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    return 0
+    except KeyboardInterrupt:
+        return 130
+    if not options.json:
+        print("\n".join(summary(found)))
+    return 3 if options.check and any(not verdict.is_met for row in found for verdict in row.verdicts()) else 0
 
 
 if __name__ == "__main__":

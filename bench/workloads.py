@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from balsad.proto import rpc_pb2 as rpc
-from bench.load import LoadError, Request, call
+from bench.connection import LoadError, answer_bytes, call
+from bench.load import Load, Request
 
 KEYS: Final = 1000
 VALUE: Final = b"v" * 256
@@ -18,37 +19,52 @@ TXN: Final = "/etcdserverpb.KV/Txn"
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`writes` is how many revisions each call makes; `check` looks at one answer."""
+    """`kind` is what bars are for; `writes` is how many revisions each call makes; `check` looks at one answer."""
 
+    kind: str
     name: str
     request: Request
-    connections: int
-    streams: int
     writes: int
     check: Callable[[bytes], bool]
 
-    def probe(self, address: str) -> None:
-        """One call whose answer must be right. Raises LoadError."""
+    def probe(self, address: str) -> int:
+        """The length of an answer, one call having been answered rightly. Raises LoadError."""
         if not self.check(call(address, self.request.path, self.request.bodies[0])):
             raise LoadError(f"{self.name}: a wrong answer")
+        return answer_bytes(address, self.request.path, self.request.bodies[0])
+
+    def judge(self, load: Load, expected_bytes: int, revisions: int) -> None:
+        """Raises LoadError when a load shows that not every call did what it should.
+
+        `expected_bytes` is the length of a right answer, `revisions` how many the store has gained.
+        """
+        if load.failed or not load.done:
+            raise LoadError(f"{self.name}: {load.done} calls done, {load.failed} failed")
+        # Numbers in an answer's header grow by a byte now and then; an error has no message at all.
+        if not 0.95 * expected_bytes - 2 <= load.answer_bytes:
+            raise LoadError(f"{self.name}: answers of {load.answer_bytes:.0f} bytes instead of {expected_bytes}")
+        if revisions < load.done * self.writes or (revisions and not self.writes):
+            raise LoadError(f"{self.name}: {load.done} calls made {revisions} revisions")
 
 
 def stored_key(number: int) -> bytes:
     return b"stored/%04d" % number
 
 
-def put_request(key: bytes) -> bytes:
-    return rpc.PutRequest(key=key, value=VALUE).SerializeToString()
+def put_request(key: bytes, value: bytes = VALUE) -> bytes:
+    return rpc.PutRequest(key=key, value=value).SerializeToString()
 
 
 def fill(address: str) -> None:
     """Store the thousand keys that ranges ask for."""
     for first in range(0, KEYS, 100):
-        puts = [
-            rpc.RequestOp(request_put=rpc.PutRequest(key=stored_key(number), value=VALUE))
-            for number in range(first, first + 100)
-        ]
-        call(address, TXN, rpc.TxnRequest(success=puts).SerializeToString())
+        call(address, TXN, puts_request([stored_key(number) for number in range(first, first + 100)]))
+
+
+def puts_request(keys: list[bytes], value: bytes = VALUE) -> bytes:
+    """A transaction that puts them all."""
+    puts = [rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=value)) for key in keys]
+    return rpc.TxnRequest(success=puts).SerializeToString()
 
 
 def revision(address: str) -> int:
@@ -67,11 +83,11 @@ def _txn(key: bytes) -> bytes:
     ).SerializeToString()
 
 
-def _is_put(answer: bytes) -> bool:
+def is_put(answer: bytes) -> bool:
     return rpc.PutResponse.FromString(answer).header.revision > 1
 
 
-def _is_one_key(answer: bytes) -> bool:
+def is_one_key(answer: bytes) -> bool:
     found = rpc.RangeResponse.FromString(answer)
     return found.count == 1 and found.kvs[0].value == VALUE
 
@@ -86,19 +102,29 @@ def _is_txn(answer: bytes) -> bool:
     return found.succeeded and found.responses[1].response_range.kvs[0].value == VALUE
 
 
-_KEYS_PUT: Final = tuple(put_request(b"put/%06d" % number) for number in range(KEYS))
-_KEYS_TXN: Final = tuple(_txn(b"txn/%06d" % number) for number in range(KEYS))
-_KEYS_READ: Final = tuple(rpc.RangeRequest(key=stored_key(number)).SerializeToString() for number in range(KEYS))
-_ALL: Final = (rpc.RangeRequest(key=b"stored/", range_end=b"stored0").SerializeToString(),)
+def _ranges(serializable: bool) -> tuple[bytes, ...]:
+    return tuple(
+        rpc.RangeRequest(key=stored_key(number), serializable=serializable).SerializeToString()
+        for number in range(KEYS)
+    )
 
 
-def workloads() -> list[Workload]:
-    return [
-        Workload("put, 1 client", Request(PUT, _KEYS_PUT), 1, 1, 1, _is_put),
-        Workload("put, 100 clients", Request(PUT, _KEYS_PUT), 10, 10, 1, _is_put),
-        Workload("put, 1000 clients", Request(PUT, _KEYS_PUT), 100, 10, 1, _is_put),
-        Workload("range of one key, 1 client", Request(RANGE, _KEYS_READ), 1, 1, 0, _is_one_key),
-        Workload("range of one key, 100 clients", Request(RANGE, _KEYS_READ), 10, 10, 0, _is_one_key),
-        Workload("range of 1000 keys, 10 clients", Request(RANGE, _ALL), 10, 1, 0, _is_many_keys),
-        Workload("txn, 100 clients", Request(TXN, _KEYS_TXN), 10, 10, 1, _is_txn),
-    ]
+_ALL = rpc.RangeRequest(key=b"stored/", range_end=b"stored0").SerializeToString()
+
+PUT_ONE: Final = Workload(
+    "put", "put", Request(PUT, tuple(put_request(b"put/%06d" % number) for number in range(KEYS))), 1, is_put
+)
+RANGE_LINEARIZABLE: Final = Workload(
+    "range", "linearizable range of one key", Request(RANGE, _ranges(False)), 0, is_one_key
+)
+RANGE_SERIALIZABLE: Final = Workload(
+    "range", "serializable range of one key", Request(RANGE, _ranges(True)), 0, is_one_key
+)
+RANGE_MANY: Final = Workload("range of 1000", "range of 1000 keys", Request(RANGE, (_ALL,)), 0, _is_many_keys)
+TXN_ONE: Final = Workload(
+    "txn",
+    "txn (compare, put, range)",
+    Request(TXN, tuple(_txn(b"txn/%06d" % number) for number in range(KEYS))),
+    1,
+    _is_txn,
+)

@@ -1,0 +1,82 @@
+"""What every cell is given: who is measured, how often, how long, with what, where; and rounds in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar, cast
+
+from bench.bars import Bars
+from bench.contenders import FLAGS, Contender
+from bench.figures import Sample, Samples
+from bench.load import Load, Request, Target
+from bench.report import Progress
+from tests.interop.servers import Member, start
+
+T = TypeVar("T")
+
+Generate = Callable[[Request, Sequence[Target], float], Load]
+
+
+@dataclass(slots=True)
+class Setting:
+    """`contenders` has the real etcd first, our forms behind; `shared` ends what `once` made."""
+
+    contenders: list[Contender]
+    pairs: int
+    seconds: float
+    keys: int
+    is_quick: bool
+    generate: Generate
+    folder: Path
+    keep: Path | None
+    progress: Progress
+    shared: contextlib.ExitStack
+    _made: dict[str, object] = field(default_factory=dict)
+
+    def rounds(self) -> Iterator[tuple[int, list[Contender]]]:
+        """Who is measured in which order: there and back again, so that what drifts hits all."""
+        for number in range(self.pairs):
+            yield number, self.contenders if number % 2 == 0 else self.contenders[::-1]
+
+    def in_turn(self, measure: Callable[[Contender], Sample]) -> Samples:
+        """`measure` of each contender in each round."""
+        samples: dict[str, list[Sample]] = {contender.form: [] for contender in self.contenders}
+        for number, order in self.rounds():
+            for contender in order:
+                self.progress.say(f"round {number + 1} of {self.pairs}: {contender.form}")
+                samples[contender.form].append(measure(contender))
+        return samples
+
+    def once(self, name: str, make: Callable[[], contextlib.AbstractContextManager[T]]) -> T:
+        """What several cells share: made when the first asks for it, ended with the run."""
+        if name not in self._made:
+            self._made[name] = self.shared.enter_context(make())
+        return cast(T, self._made[name])
+
+    @contextlib.contextmanager
+    def new_folder(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self.folder, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+
+    @contextlib.contextmanager
+    def members(self, *flags: str) -> Iterator[dict[str, Member]]:
+        """A new member of each contender, by form, all up at once; ended, their data removed, at the end."""
+        with self.new_folder() as folder, contextlib.ExitStack() as stack:
+            yield {
+                contender.form: stack.enter_context(start(contender.program, folder / contender.form, *FLAGS, *flags))
+                for contender in self.contenders
+            }
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One thing that is measured; its name tells what is done."""
+
+    group: str
+    name: str
+    bars: Bars
+    run: Callable[[Setting], Samples]
