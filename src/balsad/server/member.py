@@ -226,6 +226,7 @@ class Member:
         self.driver.on_applied = self._after_batch
         self.service.feed_watchers = self._keep_watchers_fed
         self.applier.on_empty_entry = self.service.on_empty_entry
+        self.applier.on_voters = self.service.on_voters
         self.lease_expiry = LeaseExpiry(self.service)
         self.versions = VersionMonitor(self.service)
         self.auto_compaction = AutoCompaction.from_config(config)

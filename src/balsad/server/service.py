@@ -288,6 +288,10 @@ class Service:
             self.lessor.promote(self.config.election_timeout_s, self._monotonic())
         self._note_local_reads()
 
+    def on_voters(self) -> None:
+        """Voters came or went: whoever was alone may not be any more, and has to ask from now on."""
+        self._note_local_reads()
+
     def _note_local_reads(self) -> None:
         # The only voter needs no quorum's word: it has applied all it ever committed.
         driver = self.driver

@@ -99,6 +99,7 @@ class Applier:
         self.apply_conf_change: Callable[[ConfChange | ConfChangeV2], ConfState] = _no_raft
         self.raise_nospace: Callable[[Callable[[], None]], None] = _alarm_at_once
         self.on_empty_entry: Callable[[], None] | None = None
+        self.on_voters: Callable[[], None] | None = None  # who votes may have changed: `conf_state` says
         self.on_compaction: Callable[[CompactionJob], None] | None = None
         self._clock = clock
 
@@ -402,6 +403,8 @@ class Applier:
             change = codec.decode_conf_change_v2(entry.data)
             request_id = 0
         outcome, self.conf_state = self.cluster.apply_conf_change(change, self.apply_conf_change, is_new)
+        if self.on_voters is not None:
+            self.on_voters()
         pending = waiting.pop(request_id, None) if request_id else None
         if pending is not None:
             pending.resolve(outcome)
