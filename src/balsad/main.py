@@ -164,7 +164,8 @@ async def run(config: ServerConfig, env: Env) -> None:
                 raise asyncio.CancelledError
             log.info("ready to serve client requests")
             for url, bound in clients:
-                listeners.append(await server.listen_bound(bound, tls if url.is_secure else None))
+                # Who asks a loopback address without a scheme speaks TLS to it as soon as certificates are named.
+                listeners.append(await server.listen_bound(bound, tls if url.is_secure else None, tls))
                 how = "securely" if url.is_secure else "insecurely; this is strongly discouraged!"
                 log.info("serving client traffic " + how, extra={"address": url.address})
             for url, bound in monitors:

@@ -1,6 +1,7 @@
 """Sockets: the one place of this room that knows asyncio.
 
     accepted ──(first bytes are an HTTP/2 preface)──> Http2Connection
+        ├─────(a TLS hello on a plain listener)──> tls_relay, and here again
         └─────(anything else)──> Http1Connection
 
 Once the protocol is known, the event loop calls the connection directly.
@@ -16,6 +17,7 @@ from balsad.transport.frames import PREFACE
 from balsad.transport.http1_connection import Http1Connection
 from balsad.transport.http2_connection import Http2Connection
 from balsad.transport.tls import CertificateKeeper, ServerTls, common_name
+from balsad.transport.tls_relay import HANDSHAKE, relay
 
 if TYPE_CHECKING:
     from balsad.transport.rpc_server import RpcServer
@@ -28,9 +30,11 @@ ABORT_S: Final = 1.0
 class FirstBytes(asyncio.Protocol):
     """Reads until it is clear which protocol the client speaks."""
 
-    def __init__(self, server: RpcServer, tls: ServerTls | None) -> None:
+    def __init__(self, server: RpcServer, tls: ServerTls | None, keeper: CertificateKeeper | None = None) -> None:
+        """`keeper` has the certificates for those who speak TLS to a listener that does not ask for it."""
         self.server = server
         self.tls = tls
+        self.keeper = keeper
         self.peer_name = ""
         self.buffered = b""
         self.transport: Any = None
@@ -50,6 +54,9 @@ class FirstBytes(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         data = self.buffered + data
+        if data[0] == HANDSHAKE and self.keeper is not None:
+            self._start_tls(data, self.keeper)
+            return
         is_http2 = data.startswith(PREFACE)
         if not is_http2 and PREFACE.startswith(data):
             self.buffered = data
@@ -67,6 +74,22 @@ class FirstBytes(asyncio.Protocol):
         self.server.connections[connection] = None
         transport.set_protocol(connection)
         connection.data_received(data)
+
+    def _start_tls(self, data: bytes, keeper: CertificateKeeper) -> None:
+        self._leave()
+        server = self.server
+        task = asyncio.ensure_future(
+            relay(
+                self.transport,
+                data,
+                lambda: FirstBytes(server, keeper.tls),
+                keeper.context,
+                server.limits.handshake_timeout_s,
+            )
+        )
+        # The loop holds tasks weakly.
+        server.handshakes.add(task)
+        task.add_done_callback(server.handshakes.discard)
 
     def on_timer(self) -> None:
         self.timer_tick = 0
@@ -149,14 +172,17 @@ async def listen_unix(server: RpcServer, path: str, tls: ServerTls | None) -> Li
     return Listener(sockets)
 
 
-async def listen_bound(server: RpcServer, bound: socket.socket, tls: ServerTls | None) -> Listener:
-    """Listen on a socket that is bound already."""
+async def listen_bound(
+    server: RpcServer, bound: socket.socket, tls: ServerTls | None, also_tls: ServerTls | None = None
+) -> Listener:
+    """Listen on a socket that is bound already; on a plain one those who speak TLS get `also_tls`."""
     loop = asyncio.get_running_loop()
     _adopt_loop(server, loop)
+    keeper = CertificateKeeper(also_tls) if also_tls is not None and tls is None else None
     arguments: dict[str, Any] = {"sock": bound, "backlog": 1024, **_tls_arguments(server, tls)}
     if bound.family == socket.AF_UNIX:
-        return Listener(await loop.create_unix_server(lambda: FirstBytes(server, tls), **arguments))
-    return Listener(await loop.create_server(lambda: FirstBytes(server, tls), **arguments))
+        return Listener(await loop.create_unix_server(lambda: FirstBytes(server, tls, keeper), **arguments))
+    return Listener(await loop.create_server(lambda: FirstBytes(server, tls, keeper), **arguments))
 
 
 async def drain(server: RpcServer, grace_s: float) -> None:

@@ -44,6 +44,8 @@ class RpcServer:
         self.timed_header_cache: dict[bytes, Headers] = {}
         """The same by blocks from which the value of grpc-timeout was cut out."""
         self.connections: dict[Connection, None] = {}
+        self.handshakes: set[asyncio.Task[None]] = set()
+        """TLS that was begun on listeners that do not ask for it."""
         self.draining = False
         self.timers = Timers()
         self._dirty: list[Connection] = []
@@ -80,9 +82,11 @@ class RpcServer:
         """Take clients on a TCP port; 0 has the kernel choose. Raises OSError, as when the port is in use."""
         return await listener.listen_tcp(self, host, port, tls)
 
-    async def listen_bound(self, bound: socket.socket, tls: ServerTls | None = None) -> listener.Listener:
-        """Take clients on a socket that is bound already."""
-        return await listener.listen_bound(self, bound, tls)
+    async def listen_bound(
+        self, bound: socket.socket, tls: ServerTls | None = None, also_tls: ServerTls | None = None
+    ) -> listener.Listener:
+        """Take clients on a socket that is bound already; on a plain one `also_tls` is for those who speak TLS to it."""
+        return await listener.listen_bound(self, bound, tls, also_tls)
 
     def adopt(self, transport: asyncio.Transport, data: bytes) -> None:
         """Serve a connection that somebody else accepted and has read `data` from."""

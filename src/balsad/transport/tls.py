@@ -70,22 +70,22 @@ class CertificateKeeper:
 
     def __init__(self, tls: ServerTls) -> None:
         """Raises OSError, ssl.SSLError and ValueError when there is nothing to serve with."""
-        self._tls = tls
+        self.tls = tls
         self._stamp = _stamp(tls)
         self.context = make_context(tls)
         self.context.sni_callback = self._on_hello
 
     def _on_hello(self, handshake: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
         """Called early in every handshake, whether it names a server or not."""
-        stamp = _stamp(self._tls)
+        stamp = _stamp(self.tls)
         if stamp != self._stamp and stamp is not None:
             try:
-                fresh = make_context(self._tls)
+                fresh = make_context(self.tls)
             except (OSError, ValueError):
                 # Half written, perhaps: go on with the old pair and look again at the next handshake.
                 return None
             # New connections start from the first context, this one has begun already.
-            self.context.load_cert_chain(self._tls.cert_file, self._tls.key_file)
+            self.context.load_cert_chain(self.tls.cert_file, self.tls.key_file)
             handshake.context = fresh
             self._stamp = stamp
         return None
