@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-GATEWAY = "10.99.0.254"
+SUBNET = "10.99.0"
 FRAME_BYTES_MAX = 65536
 
 # Of linux/if_tun.h.
@@ -38,15 +38,22 @@ def command(*words: str) -> None:
 
 
 class Network:
-    """The namespaces `names`, with links that can be slowed when `slow_s` is not None."""
+    """The namespaces `names`, with links that can be slowed when `slow_s` is not None.
 
-    def __init__(self, names: Iterable[str], *, slow_s: float | None = None) -> None:
+    Their addresses are those of `subnet` from `first` on; 254 is the clients'.
+    """
+
+    def __init__(
+        self, names: Iterable[str], *, slow_s: float | None = None, subnet: str = SUBNET, first: int = 1
+    ) -> None:
         self.addresses: dict[str, str] = {}
+        self._subnet = subnet
+        self._first = first
         self._relay = _Relay(slow_s) if slow_s is not None else None
         command("mount", "-t", "tmpfs", "tmpfs", "/run")
         command("ip", "link", "set", "lo", "up")
         command("ip", "link", "add", "bridge0", "type", "bridge")
-        command("ip", "address", "add", f"{GATEWAY}/24", "dev", "bridge0")
+        command("ip", "address", "add", f"{subnet}.254/24", "dev", "bridge0")
         command("ip", "link", "set", "bridge0", "up")
         for name in names:
             self.add(name)
@@ -54,7 +61,7 @@ class Network:
             self._relay.start()
 
     def add(self, name: str) -> None:
-        address = f"10.99.0.{len(self.addresses) + 1}"
+        address = f"{self._subnet}.{self._first + len(self.addresses)}"
         self.addresses[name] = address
         command("ip", "netns", "add", name)
         if self._relay is not None:

@@ -1,7 +1,7 @@
 """A world of its own for a test: network, mounts and processes that are gone when the test is, whatever happens.
 
-`run(name, folder)` starts `python -m tests.nemesis.body name folder` as the first process of new namespaces. There
-everything may be cut, filled and killed; nothing outside notices.
+`run(name, folder)` starts `python -m tests.nemesis.body name folder` (or another body) as the first process of new
+namespaces. There everything may be cut, filled and killed; nothing outside notices.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def why_not() -> str:
     return ""
 
 
-def run(name: str, folder: Path, seconds: float) -> None:
-    """Play the faults `name`, with commas between; fails or skips the test as the body says."""
+def run(name: str, folder: Path, seconds: float, body: str = "tests.nemesis.body") -> None:
+    """Play what `body` knows as `name` (several with commas between); fails or skips the test as the body says."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    command = [*INTO, sys.executable, "-m", "tests.nemesis.body", name, str(folder)]
+    command = [*INTO, sys.executable, "-m", body, name, str(folder)]
     try:
         done = subprocess.run(
             command,
