@@ -278,7 +278,8 @@ def reset_the_cluster(hosts: Hosts) -> None:
     m1.systemctl_start()
     peers = {"etcd01": m1.peer_url}
     for name, host in (("etcd02", m2), ("etcd03", m3)):
-        check_added(m1.member_add("member", "add", name, f"--peer-urls={host.peer_url}").out, name, host.peer_url, peers)
+        said = m1.member_add("member", "add", name, f"--peer-urls={host.peer_url}").out
+        check_added(said, name, host.peer_url, peers)
         peers[name] = host.peer_url
         host.edit_unit(name, ",".join("=".join(pair) for pair in peers.items()), "existing")
         host.rm_data()

@@ -85,7 +85,7 @@ class RpcServer:
     async def listen_bound(
         self, bound: socket.socket, tls: ServerTls | None = None, also_tls: ServerTls | None = None
     ) -> listener.Listener:
-        """Take clients on a socket that is bound already; on a plain one `also_tls` is for those who speak TLS to it."""
+        """Take clients on a socket that is bound already; on a plain one those who speak TLS get `also_tls`."""
         return await listener.listen_bound(self, bound, tls, also_tls)
 
     def adopt(self, transport: asyncio.Transport, data: bytes) -> None:

@@ -86,9 +86,7 @@ async def relay(
         inside.transport.write(data)
         transport.resume_reading()
     try:
-        await loop.connect_accepted_socket(
-            make_protocol, far, ssl=context, ssl_handshake_timeout=handshake_timeout_s
-        )
+        await loop.connect_accepted_socket(make_protocol, far, ssl=context, ssl_handshake_timeout=handshake_timeout_s)
     except (OSError, ssl.SSLError):
         far.close()
         inside.transport.close()

@@ -72,9 +72,7 @@ def test_a_handshake_that_does_not_go_on_is_dropped(both: Running) -> None:
     wait_for(lambda: not both.server.handshakes and not both.server.connections)
 
 
-def test_a_client_that_leaves_is_forgotten(
-    both: Running, authority: Authority, client_pair: tuple[str, str]
-) -> None:
+def test_a_client_that_leaves_is_forgotten(both: Running, authority: Authority, client_pair: tuple[str, str]) -> None:
     with handshake(both, authority.client_context(client_pair)):
         wait_for(lambda: len(both.server.connections) == 1)
     wait_for(lambda: not both.server.connections)
