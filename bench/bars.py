@@ -37,3 +37,7 @@ def cluster(way: str, clients: int) -> Bars:
     if clients == 1:
         return both(Bar("p50_ms", at_most=1.2))
     return both(Bar("per_s", at_least=1.0 if way == "follower" else 1.5))
+
+
+FAILOVER = both(Bar("pause_s", at_most=2 * ELECTION_TIMEOUT_S, of="ours"), Bar("pause_s", at_most=1.0))
+"""A leader is replaced within two election timeouts, and no later than etcd's."""

@@ -24,6 +24,7 @@ END_STREAM, ACK, END_HEADERS = 1, 1, 4
 WINDOW: Final = 2**31 - 1
 DEFAULT_WINDOW: Final = 65_535
 FRAME_MAX: Final = 16_384
+HEADER_TABLE_SIZE: Final = 1
 INITIAL_WINDOW_SIZE: Final = 4
 READY_S: Final = 30.0
 _HEAD: Final = struct.Struct(">I")
@@ -74,6 +75,8 @@ class Connection(asyncio.Protocol):
         self.last_answer = b""
         """What was in the DATA frame that came last; of a short answer, the message."""
         self._block = header_block(path, authority)
+        self._table_update = b""
+        """What the next header block begins with: RFC 7541 4.2, a new limit of the table is agreed to."""
         self._next_stream = 1
         self._started: dict[int, float] = {}
         self._send_window = DEFAULT_WINDOW
@@ -99,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        settings = struct.pack(">HIHI", 1, 0, INITIAL_WINDOW_SIZE, WINDOW)
+        settings = struct.pack(">HIHI", HEADER_TABLE_SIZE, 0, INITIAL_WINDOW_SIZE, WINDOW)
         self._out = [
             PREFACE,
             frame(SETTINGS, 0, 0, settings),
@@ -112,7 +115,8 @@ class Connection(asyncio.Protocol):
         stream = self._next_stream
         self._next_stream = stream + 2
         self._started[stream] = now
-        self._out.append(frame(HEADERS, END_HEADERS, stream, self._block))
+        self._out.append(frame(HEADERS, END_HEADERS, stream, self._table_update + self._block))
+        self._table_update = b""
         size = len(message)
         if size <= FRAME_MAX and size <= self._send_window and size <= self._stream_window:
             self._send_window -= size
@@ -197,7 +201,9 @@ class Connection(asyncio.Protocol):
                     self.ready.set_result(None)
             else:
                 for name, value in struct.iter_unpack(">HI", payload):
-                    if name == INITIAL_WINDOW_SIZE:
+                    if name == HEADER_TABLE_SIZE and value == 0:
+                        self._table_update = b"\x20"
+                    elif name == INITIAL_WINDOW_SIZE:
                         change, self._stream_window = value - self._stream_window, value
                         self._unsent = {one: (rest, left + change) for one, (rest, left) in self._unsent.items()}
                 self._out.append(frame(SETTINGS, ACK, 0, b""))
