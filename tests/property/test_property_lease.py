@@ -75,7 +75,7 @@ class Leasing(RuleBasedStateMachine):
             with pytest.raises(LeaseExpiredError):
                 self.lessor.renew(lease_id, self.now)
         else:
-            assert self.lessor.wants_clear(lease_id) == (held.remaining_s > 0)
+            assert self.lessor.wants_clear(lease_id, self.now) == (held.remaining_s > 0)
             self.lessor.checkpoint(lease_id, 0, self.now)
             assert self.lessor.renew(lease_id, self.now) == held.ttl_s
             held.remaining_s = 0

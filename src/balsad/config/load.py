@@ -32,6 +32,10 @@ DefaultHost = Callable[[], str]
 
 _IS_BOOL: Final = {name: flag.kind.is_bool for name, flag in FLAGS.items()}
 _RAFT_TIMEOUT_S_MIN: Final = 5.0
+_LEASE_TIMES_GET_LOST: Final = (
+    "Detected that checkpointing is enabled without persistence. "
+    "Consider enabling experimental-enable-lease-checkpoint-persist"
+)
 _DEFAULTS: Final = ServerConfig()
 
 
@@ -81,6 +85,8 @@ def load(arguments: list[str], environ: Mapping[str, str], default_host: Default
         loaded.exit_code, loaded.stderr = 1, f"{problem}\n"
         return loaded
     if config is not None:
+        if config.enable_lease_checkpoint and not config.enable_lease_checkpoint_persist:
+            loaded.notes.append(Note("warn", _LEASE_TIMES_GET_LOST))
         loaded.config = _settle_names(config, default_host, loaded)
     return loaded
 

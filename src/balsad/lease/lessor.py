@@ -19,7 +19,6 @@ Source: etcd server/lease lessor.go.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from math import ceil, inf
 from typing import Final, Protocol
 
@@ -65,7 +64,7 @@ class LeaseBackend(Protocol):
 class Lease:
     """`expiry` is inf where time is not measured. `remaining_ttl_s` is the last checkpoint's, 0 for none."""
 
-    __slots__ = ("expiry", "id", "keys", "remaining_ttl_s", "ttl_s")
+    __slots__ = ("expiry", "id", "is_on_its_way", "keys", "remaining_ttl_s", "ttl_s")
 
     def __init__(self, lease_id: int, ttl_s: int, remaining_ttl_s: int = 0) -> None:
         self.id = lease_id
@@ -73,6 +72,7 @@ class Lease:
         self.remaining_ttl_s = remaining_ttl_s
         self.expiry = inf
         self.keys: set[bytes] = set()
+        self.is_on_its_way = False  # a checkpoint that is proposed, but not applied yet
 
     def lifetime_s(self) -> int:
         """How long it lives from its next refresh on."""
@@ -142,7 +142,7 @@ class Lessor:
         self._expiries = ExpiryQueue()
         self._checkpoints = checkpoints
         self._checkpoint_interval_s = checkpoint_interval_s
-        self._checkpoint_heap: list[tuple[float, int]] = []
+        self._checkpoint_times = ExpiryQueue()
         self._revokes_per_second = revokes_per_second
 
     def __len__(self) -> int:
@@ -161,7 +161,7 @@ class Lessor:
         self._leases.clear()
         self.lease_by_key.clear()
         self._expiries.clear()
-        self._checkpoint_heap.clear()
+        self._checkpoint_times.clear()
         self.is_primary = False
         for key, stored in self._backend.scan(LEASE_BUCKET, b"", None):
             try:
@@ -202,6 +202,7 @@ class Lessor:
             raise LeaseNotFoundError
         self._backend.delete(LEASE_BUCKET, lease_key(lease_id))
         self._expiries.remove(lease_id)
+        self._checkpoint_times.remove(lease_id)
         for key in lease.keys:
             del self.lease_by_key[key]
         return lease.sorted_keys()
@@ -209,8 +210,8 @@ class Lessor:
     def renew(self, lease_id: int, now: float) -> int:
         """Let a lease live its whole time from `now`; gives that time, its TTL in seconds.
 
-        If `wants_clear(lease_id)`, a checkpoint of 0 is to be applied first, lest it live only
-        what was left at the last one.
+        If `wants_clear(lease_id, now)`, a checkpoint of 0 is to be applied first, lest it live only
+        what was left at the last one, here or under the next primary.
 
         Raises: NotPrimaryError, LeaseNotFoundError, LeaseExpiredError.
         """
@@ -224,10 +225,14 @@ class Lessor:
         self._refresh(lease, 0.0, now)
         return lease.ttl_s
 
-    def wants_clear(self, lease_id: int) -> bool:
+    def wants_clear(self, lease_id: int, now: float) -> bool:
         """Whether a renew has to clear the lease's checkpointed remaining TTL first."""
+        if not self._checkpoints or not self.is_primary:
+            return False
         lease = self._leases.get(lease_id)
-        return self._checkpoints and lease is not None and lease.remaining_ttl_s > 0
+        # One that is on its way would be applied after the renew. (etcd looks at those applied alone, and forgets
+        # such a renewal at the next election.)
+        return lease is not None and lease.expiry > now and (lease.remaining_ttl_s > 0 or lease.is_on_its_way)
 
     def lookup(self, lease_id: int) -> Lease | None:
         return self._leases.get(lease_id)
@@ -272,6 +277,7 @@ class Lessor:
         """Become the primary: every lease lives its time from `now`, and `extend_s` longer."""
         self.is_primary = True
         for lease in self._leases.values():
+            lease.is_on_its_way = False
             self._refresh(lease, extend_s, now)
             self._schedule_checkpoint(lease, now)
         if len(self._leases) >= self._revokes_per_second:
@@ -283,7 +289,7 @@ class Lessor:
         for lease in self._leases.values():
             lease.expiry = inf
         self._expiries.clear()
-        self._checkpoint_heap.clear()
+        self._checkpoint_times.clear()
 
     def expired(self, now: float, limit: int = REVOKES_PER_SECOND // 2) -> list[int]:
         """Leases that are over and to be revoked, the primary's only. One not revoked by then comes again in 3 s."""
@@ -306,26 +312,33 @@ class Lessor:
         if lease is None:
             return
         lease.remaining_ttl_s = remaining_ttl_s
+        lease.is_on_its_way = False
         if self.persist_checkpoints:
             self._persist(lease)
         if self.is_primary:
             self._schedule_checkpoint(lease, now)
 
     def due_checkpoints(self, now: float, limit: int = CHECKPOINTS_AT_ONCE) -> list[tuple[int, int]]:
-        """(lease id, remaining TTL) of leases whose time left is to be put on record now."""
+        """(lease id, remaining TTL) of leases whose time left is to be put on record now, the primary's only.
+
+        One whose record does not come through is named again an interval later.
+        """
         found: list[tuple[int, int]] = []
-        heap = self._checkpoint_heap
-        while heap and heap[0][0] <= now and len(found) < limit:
-            lease_id = heappop(heap)[1]
-            lease = self._leases.get(lease_id)
-            if lease is None or lease.expiry <= now:
+        times = self._checkpoint_times
+        while len(found) < limit:
+            lease_id = times.first(now)
+            if lease_id is None:
+                break
+            lease = self._leases[lease_id]
+            if lease.expiry <= now:
+                times.remove(lease_id)
                 continue
+            times.set(lease_id, now + self._checkpoint_interval_s)
             remaining_ttl_s = ceil(lease.expiry - now)
+            # One renewed this very second has nothing to put on record now. (etcd never comes back to it.)
             if remaining_ttl_s < lease.ttl_s:
+                lease.is_on_its_way = True
                 found.append((lease_id, remaining_ttl_s))
-            else:
-                # Renewed this very second: nothing to put on record now. (etcd never comes back to it.)
-                self._schedule_checkpoint(lease, now)
         return found
 
     def _refresh(self, lease: Lease, extend_s: float, now: float) -> None:
@@ -336,8 +349,13 @@ class Lessor:
         self._backend.put(LEASE_BUCKET, lease_key(lease.id), encode_lease(lease))
 
     def _schedule_checkpoint(self, lease: Lease, now: float) -> None:
-        if self._checkpoints and lease.lifetime_s() > self._checkpoint_interval_s:
-            heappush(self._checkpoint_heap, (now + self._checkpoint_interval_s, lease.id))
+        # At most one time per lease. (etcd adds another one with every renewal that clears a checkpoint.)
+        if not self._checkpoints:
+            return
+        if lease.lifetime_s() > self._checkpoint_interval_s:
+            self._checkpoint_times.set(lease.id, now + self._checkpoint_interval_s)
+        else:
+            self._checkpoint_times.remove(lease.id)
 
     def _spread(self, extend_s: float, now: float) -> None:
         """Keep many leases that were renewed at once from ending at once, faster than they can be revoked."""

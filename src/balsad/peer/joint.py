@@ -11,7 +11,14 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from balsad.config.versions import ETCD_VERSION
-from balsad.errors import LeaseNotFoundError, NoLeaderError, RequestError, RequestTimedOutError, StoppedError
+from balsad.errors import (
+    LeaseNotFoundError,
+    NoLeaderError,
+    NotLeaderError,
+    RequestError,
+    RequestTimedOutError,
+    StoppedError,
+)
 from balsad.lease import NotPrimaryError
 from balsad.peer.backend import HashKv, LeaseTimes
 from balsad.peer.questions import PeerQuestionError
@@ -99,9 +106,7 @@ class MemberPeers:
 
     async def promote_member(self, member_id: int, token: str) -> Iterable[ClusterMember]:
         service = self.member.service
-        finished: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
-        service.member_changes.promote(member_id, finished.set_result)
-        error = await finished
+        error = await _answer(lambda done: service.member_changes.promote(member_id, done))
         if error is not None:
             raise error
         return service.members()
@@ -121,12 +126,15 @@ class MemberPeers:
 
     async def renew_lease(self, lease_id: int) -> int:
         member = self.member
+        service = member.service
         if member.lessor.is_primary:
-            sure: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
-            member.service.make_sure_to_lead(sure.set_result)
-            error = await sure
+            error = await _answer(service.make_sure_to_lead)
             if error is not None:
                 raise error
+        while member.lessor.wants_clear(lease_id, member.env.clock.monotonic()):
+            error = await _answer(lambda done: service.lease_checkpoints.clear(lease_id, done))
+            if error is not None:
+                raise NotPrimaryError if isinstance(error, NotLeaderError) else error
         return member.lessor.renew(lease_id, member.env.clock.monotonic())
 
     def lease_times(self, lease_id: int, *, with_keys: bool) -> LeaseTimes:
@@ -240,3 +248,10 @@ class MemberPeers:
         for task in list(self._tasks):
             task.cancel()
         self._asker.close()
+
+
+async def _answer(ask: Callable[[Callable[[RequestError | None], None]], None]) -> RequestError | None:
+    """What `ask` calls back with. Who waits may be cancelled meanwhile: nobody hears it then."""
+    finished: asyncio.Future[RequestError | None] = asyncio.get_running_loop().create_future()
+    ask(lambda error: None if finished.done() else finished.set_result(error))
+    return await finished

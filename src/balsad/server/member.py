@@ -22,6 +22,7 @@ from balsad.observe.metrics import Metrics
 from balsad.proto import rpc_pb2
 from balsad.raft import Config as RaftConfig
 from balsad.raft import ConfState, RawNode, Snapshot
+from balsad.server import lease_checkpoints
 from balsad.server.access import Access
 from balsad.server.alarms import Alarms
 from balsad.server.answers import HeaderBytes
@@ -107,7 +108,13 @@ class Member:
         member_id = booted.member_id
         cluster_id = booted.cluster.cluster_id
         self.header = HeaderBytes(cluster_id=cluster_id, member_id=member_id)
-        self.lessor = Lessor(config.min_lease_ttl_s, backend)
+        self.lessor = Lessor(
+            config.min_lease_ttl_s,
+            backend,
+            checkpoints=config.enable_lease_checkpoint,
+            persist_checkpoints=config.enable_lease_checkpoint_persist,
+            checkpoint_interval_s=lease_checkpoints.CHECKPOINT_INTERVAL_S,
+        )
         # Leases first: restoring the store hangs its keys on them.
         self.lessor.recover()
         self.store = Store(
@@ -364,6 +371,8 @@ class Member:
         config = self.config
         self.every("raft tick", config.tick_s, self._tick)
         self.every("lease expiry", LEASE_INTERVAL_S, self._expire_leases)
+        if config.enable_lease_checkpoint:
+            self.every("lease checkpoints", lease_checkpoints.LOOK_S, self._checkpoint_leases)
         self.every("cluster version", VERSION_CHECK_S, self.versions.check)
         self.every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
         if self.auto_compaction is not None:
@@ -411,6 +420,9 @@ class Member:
 
     def _expire_leases(self) -> None:
         self.lease_expiry.check(self.env.clock.monotonic())
+
+    def _checkpoint_leases(self) -> None:
+        self.service.lease_checkpoints.check(self.env.clock.monotonic())
 
     def _auto_compact(self) -> None:
         assert self.auto_compaction is not None

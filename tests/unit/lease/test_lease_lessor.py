@@ -222,7 +222,7 @@ def test_long_leases_put_their_time_left_on_record() -> None:
     assert lessor.due_checkpoints(300.5) == [(3, 700)]
     lessor.checkpoint(1, 700, 300.5)
     assert lessor.due_checkpoints(600.4) == []
-    assert lessor.due_checkpoints(600.5) == [(1, 400)]
+    assert lessor.due_checkpoints(600.5) == [(1, 400), (3, 400)]
 
 
 def test_a_lease_renewed_as_its_checkpoint_comes_due_is_put_on_record_next_time() -> None:
@@ -240,12 +240,59 @@ def test_a_renew_after_a_checkpoint_wants_it_cleared_first() -> None:
     lessor.grant(1, 1000, 0.0)
     lessor.checkpoint(1, 700, 300.0)
 
-    assert lessor.wants_clear(1)
+    assert lessor.wants_clear(1, 300.0)
     lessor.checkpoint(1, 0, 301.0)
-    assert not lessor.wants_clear(1)
+    assert not lessor.wants_clear(1, 301.0)
 
     assert lessor.renew(1, 301.0) == 1000
     assert lessor.remaining(1, 301.0) == 1000
+
+
+def test_a_renew_while_a_checkpoint_is_on_its_way_wants_it_cleared_too() -> None:
+    """Applied after the renewal it would take from the lease what its holder was just promised."""
+    lessor = make_lessor(checkpoints=True)
+    lessor.grant(1, 1000, 0.0)
+
+    assert lessor.due_checkpoints(300.0) == [(1, 700)]
+
+    assert lessor.wants_clear(1, 300.0)
+    lessor.checkpoint(1, 700, 300.1)
+    lessor.checkpoint(1, 0, 300.1)
+    assert not lessor.wants_clear(1, 300.2)
+
+
+def test_a_checkpoint_that_got_lost_is_tried_again_and_cleared_no_more_than_needed() -> None:
+    lessor = make_lessor(checkpoints=True)
+    lessor.grant(1, 1000, 0.0)
+
+    assert lessor.due_checkpoints(300.0) == [(1, 700)]
+    assert lessor.due_checkpoints(599.9) == []
+    assert lessor.due_checkpoints(600.0) == [(1, 400)]
+    lessor.demote()
+    assert not lessor.wants_clear(1, 601.0)
+    lessor.promote(0.0, 602.0)
+    assert not lessor.wants_clear(1, 602.0)
+
+
+def test_renewals_that_clear_checkpoints_leave_one_time_for_the_next() -> None:
+    """etcd scheduleCheckpointIfNeeded adds one with every cleared checkpoint, for as long as the lease lives."""
+    lessor = make_lessor(checkpoints=True)
+    lessor.grant(1, 1000, 0.0)
+    for now in (300.0, 600.0, 900.0):
+        lessor.checkpoint(1, 700, now)
+        lessor.checkpoint(1, 0, now)
+        lessor.renew(1, now)
+
+    assert lessor.due_checkpoints(1200.0) == [(1, 700)]
+    assert lessor.due_checkpoints(1200.0) == []
+
+
+def test_an_expired_lease_is_not_put_on_record() -> None:
+    lessor = make_lessor(checkpoints=True)
+    lessor.grant(1, 301, 0.0)
+
+    assert lessor.due_checkpoints(301.0) == []
+    assert not lessor.wants_clear(1, 301.0)
 
 
 def test_a_checkpoint_of_an_unknown_lease_is_no_error() -> None:

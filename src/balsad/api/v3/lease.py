@@ -14,6 +14,7 @@ from balsad.api.v3.door import Door, decode
 from balsad.errors import (
     LeaseNotFoundError,
     NoLeaderError,
+    NotLeaderError,
     RequestError,
     RequestTimedOutError,
     TooManyRequestsError,
@@ -180,6 +181,10 @@ class _KeepAlive:
         now = service.env.clock.monotonic()
         while self._waiting:
             lease_id = self._waiting[0]
+            if service.lessor.wants_clear(lease_id, now):
+                self._asking = True
+                service.lease_checkpoints.clear(lease_id, self._on_cleared)
+                return
             # The header is from before the renewal: the lease was alive at that revision.
             header = service.header.at(service.store.current_revision)
             try:
@@ -203,6 +208,16 @@ class _KeepAlive:
             self._tell(header, lease_id, ttl)
         if self._half_closed:
             self._call.finish()
+
+    def _on_cleared(self, error: RequestError | None) -> None:
+        """The first that waits may count its whole time again, under whichever leader."""
+        self._asking = False
+        if isinstance(error, NotLeaderError):
+            self._renew_waiting()
+        elif error is not None:
+            self._fail(error)
+        else:
+            self._renew_all()
 
     def _tell(self, header: bytes, lease_id: int, ttl: int) -> None:
         parts = [header]
