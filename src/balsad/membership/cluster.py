@@ -88,8 +88,17 @@ MemberChange: TypeAlias = MemberAdded | MemberPromoted | MemberUpdated | MemberR
 
 
 class Cluster:
-    def __init__(self, *, server_version: Version, cluster_id: int = 0, local_id: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        server_version: Version,
+        cluster_id: int = 0,
+        local_id: int = 0,
+        learners_max: int = LEARNERS_MAX,
+    ) -> None:
+        """`learners_max` must be the same at all members: each judges by its own."""
         self.server_version = server_version
+        self.learners_max = learners_max
         self.cluster_id = cluster_id
         self.local_id = local_id
         self.version: Version | None = None
@@ -227,6 +236,15 @@ class Cluster:
     def client_urls(self) -> list[str]:
         return sorted(url for member in self._members.values() for url in member.client_urls)
 
+    def check_learners(self) -> None:
+        """Refuse to go on with more learners than there may be: entries applied again would be judged otherwise.
+
+        Raises: TooManyLearnersError. Source: etcd ValidateMaxLearnerConfig (3.6).
+        """
+        # The tree may be behind the buckets; but whom it calls a voter is none, see `promote_in_buckets_as_in_tree`.
+        later = {} if self._buckets is None else self._buckets.load()[0]
+        _check_learners({**later, **self._members}.values(), self.learners_max)
+
     # What applied entries change.
 
     def validate(self, change: ConfChange) -> None:
@@ -250,8 +268,7 @@ class Cluster:
                 raise MemberExistError
             _check_peer_urls_free(members.values(), context.member.peer_urls)
             if context.member.is_learner:
-                if sum(member.is_learner for member in members.values()) + 1 > LEARNERS_MAX:
-                    raise TooManyLearnersError
+                _check_learners(members.values(), self.learners_max - 1)
         elif change.type == ConfChangeType.REMOVE_NODE:
             if target is None:
                 raise MemberNotFoundError
@@ -379,3 +396,8 @@ def _check_peer_urls_free(members: Iterable[Member], peer_urls: Iterable[str]) -
     taken = {url for member in members for url in member.peer_urls}
     if any(url in taken for url in peer_urls):
         raise PeerURLExistError
+
+
+def _check_learners(members: Iterable[Member], most: int) -> None:
+    if sum(member.is_learner for member in members) > most:
+        raise TooManyLearnersError

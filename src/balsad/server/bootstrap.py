@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from balsad.config import StartError
 from balsad.config.versions import ETCD_VERSION
-from balsad.membership import Cluster, IncompatibleVersionError, Member, Version, encode_member, format_id
+from balsad.errors import TooManyLearnersError
+from balsad.membership import Cluster, IncompatibleVersionError, Member, Version, encode_member, format_id, peer_text
 from balsad.raft import (
     ConfChange,
     ConfChangeType,
@@ -155,6 +156,19 @@ def _server_version(config: ServerConfig) -> Version:
     return Version.parse(ETCD_VERSION)
 
 
+def _empty_cluster(config: ServerConfig, cluster_id: int, member_id: int) -> Cluster:
+    return Cluster(
+        server_version=_server_version(config),
+        cluster_id=cluster_id,
+        local_id=member_id,
+        learners_max=config.max_learners,
+    )
+
+
+def _too_many_learners(config: ServerConfig, refusal: TooManyLearnersError) -> str:
+    return f"{peer_text(refusal)} (--max-learners={config.max_learners})"
+
+
 def _found(config: ServerConfig) -> Cluster:
     urls = config.initial_cluster_urls()
     try:
@@ -180,8 +194,12 @@ def _join(config: ServerConfig, existing: ExistingCluster) -> Cluster:
         cluster = Cluster.from_initial(urls, config.initial_cluster_token, server_version=version)
         running = Cluster.from_members(existing.cluster_id, existing.members, server_version=version)
         cluster.take_ids_of(running)
+        running.learners_max = config.max_learners
+        running.check_learners()
     except ValueError as problem:
         raise StartError(f"error validating peerURLs: {problem}") from None
+    except TooManyLearnersError as refusal:
+        raise StartError(_too_many_learners(config, refusal)) from None
     member = cluster.member_by_name(config.name)
     if member is None:
         raise StartError(f'couldn\'t find local name "{config.name}" in the initial cluster configuration')
@@ -217,7 +235,7 @@ def _begin(
     # The members come in by applying the entries; what was made of the flags has served.
     member_id, cluster_id = cluster.local_id, cluster.cluster_id
     remotes = [member for member in cluster.members() if member.id != member_id]
-    cluster = Cluster(server_version=_server_version(config), cluster_id=cluster_id, local_id=member_id)
+    cluster = _empty_cluster(config, cluster_id, member_id)
     cluster.use_tree(tree)
     cluster.use_buckets(backend)
     return Booted(
@@ -291,14 +309,18 @@ def _resume(
         if not hard_state.is_empty():
             log_storage.set_hard_state(hard_state)
         log_storage.append(entries)
-        cluster = Cluster(server_version=_server_version(config), cluster_id=cluster_id, local_id=member_id)
+        cluster = _empty_cluster(config, cluster_id, member_id)
         cluster.use_tree(tree)
         cluster.use_buckets(backend)
         with _blame(data_dir.db):
             cluster.recover()
+            cluster.check_learners()
     except IncompatibleVersionError as refusal:
         wal.close()
         raise StartError(str(refusal)) from None
+    except TooManyLearnersError as refusal:
+        wal.close()
+        raise StartError(_too_many_learners(config, refusal)) from None
     except BaseException:
         wal.close()
         raise

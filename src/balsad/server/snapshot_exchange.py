@@ -105,6 +105,7 @@ class SnapshotExchange:
         self._applier.auth.store.recover()
         recover_tree(self._tree, snapshot.data)
         self._cluster.recover()
+        self._heal_buckets()
         applier = self._applier
         index, term = schema.read_consistent_index(self._backend)
         applier.consistent_index = max(index, snapshot.index)
@@ -118,3 +119,10 @@ class SnapshotExchange:
         if self.on_installed is not None:
             self.on_installed(snapshot)
         log.info("applied snapshot", extra={"incoming-leader-snapshot-index": snapshot.index})
+
+    def _heal_buckets(self) -> None:
+        """What older versions of etcd wrote, or did not, into the buckets that came with the db."""
+        for member in self._cluster.remove_zombies():
+            log.warning("removed a zombie member from the backend", extra={"member-id": f"{member.id:x}"})
+        for member in self._cluster.promote_in_buckets_as_in_tree():
+            log.warning("promoted a learner in the backend too", extra={"member-id": f"{member.id:x}"})
