@@ -41,3 +41,11 @@ def cluster(way: str, clients: int) -> Bars:
 
 FAILOVER = both(Bar("pause_s", at_most=2 * ELECTION_TIMEOUT_S, of="ours"), Bar("pause_s", at_most=1.0))
 """A leader is replaced within two election timeouts, and no later than etcd's."""
+
+# One member with a large store.
+_MEMORY = (Bar("rss_mib", at_most=1.0), Bar("anon_mib", at_most=1.0))
+FILL = both(NOT_SLOWER, *_MEMORY)
+START_UP = both(Bar("seconds", at_most=0.5), *_MEMORY)
+NO_LONGER = both(Bar("seconds", at_most=1.0))
+STALLS = both(Bar("longest_ms", at_most=STALL_MS, of="ours"))
+NO_LATER = both(Bar("longest_ms", at_most=1.0))

@@ -21,18 +21,22 @@ FIGURES: Final[dict[str, tuple[str, str, int]]] = {
     "per_s": ("throughput", "/s", 0),
     "p50_ms": ("p50", "ms", 3),
     "p99_ms": ("p99", "ms", 2),
-    "cpu_us": ("server CPU per call", "us", 1),
-    "rss_mib": ("memory, RSS", "MiB", 0),
-    "anon_mib": ("memory, anonymous", "MiB", 0),
+    "cpu_us": ("server CPU for each", "us", 1),
     "seconds": ("time", "s", 2),
     "cpu_s": ("server CPU", "s", 2),
+    "rss_mib": ("memory, RSS", "MiB", 0),
+    "anon_mib": ("memory, anonymous", "MiB", 0),
+    "puts_per_s": ("puts meanwhile", "/s", 0),
+    "probe_p50_ms": ("answer, p50", "ms", 2),
+    "probe_p99_ms": ("answer, p99", "ms", 1),
     "longest_ms": ("longest answer", "ms", 1),
     "over_50": ("answers over 50 ms", "", 0),
+    "took_s": ("took meanwhile", "s", 2),
     "pause_s": ("pause", "s", 2),
     "kib_each": ("memory for each", "KiB", 1),
     "file_mib": ("size of the db", "MiB", 0),
 }
-"""Name in JSON: what it is called in print, unit, digits. All but `per_s` are better when less."""
+"""Name in JSON: what it is called in print, unit, digits. All but `per_s` and `puts_per_s` are better when less."""
 
 OTHERS: Final = "others"
 """In every sample: cores that neither the servers under load nor the generators used, on average."""

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import cluster, h2load, load, single
+from bench import cluster, h2load, large, load, single
 from bench.connection import LoadError
 from bench.contenders import COMPILED, UNCOMPILED, Contender, etcd, instead, ours
 from bench.figures import Row, rows
 from bench.report import LOAD_HEADING, Progress, is_load, json_line, lines, summary
 from bench.setting import Cell, Setting
 
-GROUPS = {module.GROUP: module.cells for module in (single, cluster)}
+GROUPS = {module.GROUP: module.cells for module in (single, cluster, large)}
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -37,17 +37,13 @@ class Setting:
     shared: contextlib.ExitStack
     _made: dict[str, object] = field(default_factory=dict)
 
-    def rounds(self) -> Iterator[tuple[int, list[Contender]]]:
-        """Who is measured in which order: there and back again, so that what drifts hits all."""
-        for number in range(self.pairs):
-            yield number, self.contenders if number % 2 == 0 else self.contenders[::-1]
-
-    def in_turn(self, measure: Callable[[Contender], Sample]) -> Samples:
-        """`measure` of each contender in each round."""
+    def in_turn(self, measure: Callable[[Contender], Sample], rounds_max: int = 1 << 30) -> Samples:
+        """`measure` of each contender in each round: there and back again, so that what drifts hits all."""
+        rounds = min(self.pairs, rounds_max)
         samples: dict[str, list[Sample]] = {contender.form: [] for contender in self.contenders}
-        for number, order in self.rounds():
-            for contender in order:
-                self.progress.say(f"round {number + 1} of {self.pairs}: {contender.form}")
+        for number in range(rounds):
+            for contender in self.contenders if number % 2 == 0 else self.contenders[::-1]:
+                self.progress.say(f"round {number + 1} of {rounds}: {contender.form}")
                 samples[contender.form].append(measure(contender))
         return samples
 

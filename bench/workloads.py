@@ -51,6 +51,15 @@ def stored_key(number: int) -> bytes:
     return b"stored/%04d" % number
 
 
+def large_key(number: int) -> bytes:
+    return b"large/%08d" % number
+
+
+def large_value(number: int) -> bytes:
+    """256 bytes, of each key its own."""
+    return (b"value of %08d; " % number * 14)[:256]
+
+
 def put_request(key: bytes, value: bytes = VALUE) -> bytes:
     return rpc.PutRequest(key=key, value=value).SerializeToString()
 
