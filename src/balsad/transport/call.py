@@ -67,8 +67,8 @@ class Call(Stream):
     headers_sent: bool = False
     begun: bool = False
     """Handed to the application, and counted as started."""
-    chunks: list[bytes] | None = None
-    chunk_bytes: int = 0
+    chunks: bytearray | None = None
+    """What is here of a message that is not here whole. One piece: a list would cost many times what a miser sends."""
     chunk_need: int = 0
 
     def __init__(self, connection: Http2Base, stream_id: int, headers: Headers) -> None:
@@ -169,11 +169,11 @@ class Call(Stream):
         if self.begun and self.handler is None:
             # grpc-go never reads a second message of a unary call.
             return
-        if self.chunks is not None:
-            self.chunks.append(data)
-            self.chunk_bytes += len(data)
+        chunks = self.chunks
+        if chunks is not None:
+            chunks += data
             self.connection.partial_bytes += len(data)
-            if self.chunk_bytes < self.chunk_need:
+            if len(chunks) < self.chunk_need:
                 return
             data = self._take_chunks()
         pos = 0
@@ -272,7 +272,7 @@ class Call(Stream):
     def drop_chunks(self) -> None:
         """Forget the message that is only partly here."""
         if self.chunks is not None:
-            self.connection.partial_bytes -= self.chunk_bytes
+            self.connection.partial_bytes -= len(self.chunks)
             self.chunks = None
 
     # Inside.
@@ -297,16 +297,14 @@ class Call(Stream):
             self.on_cancel()
 
     def _keep(self, data: bytes, pos: int, need: int) -> None:
-        rest = data[pos:] if pos else data
-        self.chunks = [rest]
-        self.chunk_bytes = len(rest)
+        self.chunks = bytearray(data[pos:] if pos else data)
         self.chunk_need = need
-        self.connection.partial_bytes += len(rest)
+        self.connection.partial_bytes += len(self.chunks)
 
     def _take_chunks(self) -> bytes:
         assert self.chunks is not None
-        data = b"".join(self.chunks)
-        self.connection.partial_bytes -= self.chunk_bytes
+        data = bytes(self.chunks)
+        self.connection.partial_bytes -= len(data)
         self.chunks = None
         return data
 

@@ -3,7 +3,8 @@
     request line ──> headers ──> body ──> handler ──(answer complete)──> next request line
                                                 └──(Connection: close)──> closed
 
-Requests that are pipelined wait until the one before them is answered.
+Requests that are pipelined wait until the one before them is answered, and after some of them for the next turn of
+the loop, so that one client does not keep the others waiting.
 
 Source: RFC 9112; words and header order as Go's net/http server.
 """
@@ -38,6 +39,9 @@ CLOSED: Final = 3
 
 OUT_PIECES_MAX: Final = 64
 WRITABLE_MARK: Final = 64 * 1024
+REQUESTS_PER_TURN_MAX: Final = 64
+# What is read ahead of requests that wait for the one before them.
+AHEAD_BYTES_MAX: Final = 64 * 1024
 REQUEST_LINE_MAX: Final = 4096  # what is looked at to tell HTTP/1 from something else
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -59,12 +63,15 @@ class Http1Connection:
         self.line_seen = False
         self.head: RequestHead | None = None
         self.chunked: ChunkedBody | None = None
-        self.body: list[bytes] = []
+        self.body = bytearray()
         self.body_left = 0
         self.answer: Http1Answer | None = None
         self.out: list[bytes] = []
         self.is_dirty = False
         self.in_batch = False
+        self.served = 0
+        self.is_waiting = False
+        """For the next turn of the loop, with requests that are here already."""
         self.paused = False
         self.queued: list[bytes] = []
         self.queued_bytes = 0
@@ -104,7 +111,7 @@ class Http1Connection:
         self.paused = False
         if self.state == CLOSED:
             return
-        self.sink.resume_reading()
+        self._read_on()
         if self.queued:
             before = self.queued_bytes
             self.out += self.queued
@@ -121,7 +128,7 @@ class Http1Connection:
             return
         self.buffered = self.buffered + data if self.buffered else data
         if self.state == ANSWERING:
-            if len(self.buffered) > self.limits.http_header_bytes_max:
+            if len(self.buffered) > AHEAD_BYTES_MAX:
                 self.sink.pause_reading()
             return
         self._advance()
@@ -169,7 +176,7 @@ class Http1Connection:
             self._close_after_output()
             return
         self.state = READING_HEAD
-        self.sink.resume_reading()
+        self._read_on()
         if not self.in_batch and self.buffered:
             self._advance()
 
@@ -197,12 +204,16 @@ class Http1Connection:
     # Requests.
 
     def _advance(self) -> None:
-        """Serve as many requests as are complete."""
-        if self.in_batch:
+        """Serve the requests that are complete, so many a turn."""
+        if self.in_batch or self.is_waiting:
             return
         self.in_batch = True
+        self.served = 0
         try:
             while self.buffered and not self.paused and self.state in (READING_HEAD, READING_BODY):
+                if self.served >= REQUESTS_PER_TURN_MAX:
+                    self._wait_a_turn()
+                    break
                 if len(self.out) >= OUT_PIECES_MAX:
                     self.flush()
                     continue
@@ -230,6 +241,23 @@ class Http1Connection:
         else:
             self._disarm()
         self.flush()
+
+    def _wait_a_turn(self) -> None:
+        self.is_waiting = True
+        self.sink.pause_reading()
+        assert self.server.scheduler is not None
+        self.server.scheduler.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self.is_waiting = False
+        if self.state != CLOSED:
+            self._read_on()
+            self._advance()
+
+    def _read_on(self) -> None:
+        """Read again, unless there is another reason not to."""
+        if not self.paused and not self.is_waiting:
+            self.sink.resume_reading()
 
     def _read_head(self) -> bool:
         data = self.buffered
@@ -266,7 +294,7 @@ class Http1Connection:
             answer.respond(417, {"Connection": "close"}, b"")
             return False
         self.chunked = ChunkedBody(self.limits.http_body_bytes_max) if head.is_chunked else None
-        self.body = []
+        self.body.clear()
         self.body_left = head.length
         self.state = READING_BODY
         if not head.is_chunked and not head.length:
@@ -278,24 +306,29 @@ class Http1Connection:
         if self.chunked is not None:
             done, pos = self.chunked.feed(data, 0)
             self.buffered = data[pos:]
+            # One piece: a list of many small ones would cost many times what it holds.
+            for part in self.chunked.parts:
+                self.body += part
+            self.chunked.parts.clear()
             if not done:
                 return False
-            self._dispatch(b"".join(self.chunked.parts))
+            self._dispatch(bytes(self.body))
             return True
         part = data[: self.body_left]
-        self.body.append(part)
+        self.body += part
         self.body_left -= len(part)
         self.buffered = data[len(part) :]
         if self.body_left:
             return False
-        self._dispatch(b"".join(self.body))
+        self._dispatch(bytes(self.body))
         return True
 
     def _dispatch(self, body: bytes) -> None:
         head = self.head
         assert head is not None
         self.state = ANSWERING
-        self.body = []
+        self.served += 1
+        self.body.clear()
         self.chunked = None
         request = HttpRequest(
             head.method,

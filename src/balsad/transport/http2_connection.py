@@ -271,6 +271,7 @@ class Http2Connection(Http2Control):
         elif kind == frames.GOAWAY:
             if stream_id or size < 8:
                 raise Http2Error(frames.PROTOCOL_ERROR, "malformed GOAWAY")
+            self._count_nuisance()
         else:
             self._count_nuisance()
 
@@ -439,6 +440,8 @@ class Http2Connection(Http2Control):
         if stream is None:
             if stream_id > self.last_stream_id or not stream_id & 1:
                 raise Http2Error(frames.PROTOCOL_ERROR, "DATA on a stream that is not open")
+            if not size:
+                self._count_nuisance()
             return
         if stream.recv_closed:
             self._drop_stream(stream, frames.STREAM_CLOSED)

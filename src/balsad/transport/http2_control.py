@@ -74,6 +74,7 @@ class Http2Control(Http2Base):
         if flags & FLAG_ACK:
             if stop > start:
                 raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with settings")
+            self._count_nuisance()
             return
         if (stop - start) % 6:
             raise Http2Error(frames.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
@@ -118,6 +119,7 @@ class Http2Control(Http2Base):
             if payload == DRAIN_PING and self.draining and not self.goaway_sent:
                 self.goaway_sent = True
                 self.out.append(frames.goaway(self.last_stream_id, frames.NO_ERROR, b""))
+            self._count_nuisance()
             return
         self.out.append(frames.PING_ACK_HEAD + payload)
         now = self.last_read_at

@@ -30,25 +30,23 @@ class Http2Exchange(Stream):
         self.connection = connection
         self.stream_id = stream_id
         self.headers = headers
-        self.body: list[bytes] = []
-        self.body_bytes = 0
+        self.body = bytearray()
 
     # What the connection says.
 
     def on_data(self, data: bytes) -> None:
-        self.body_bytes += len(data)
-        if self.body_bytes > self.connection.limits.http_body_bytes_max:
+        if len(self.body) + len(data) > self.connection.limits.http_body_bytes_max:
             self._drop_body()
             self.respond(413, {"Content-Type": "text/plain; charset=utf-8"}, b"413 Request Entity Too Large")
             return
-        self.body.append(data)
+        self.body += data
         self.connection.partial_bytes += len(data)
 
     def on_half_close(self) -> None:
         self.recv_closed = True
         if self.closed:
             return
-        body = b"".join(self.body)
+        body = bytes(self.body)
         self._drop_body()
         method = "GET"
         fields: dict[str, str] = {}
@@ -130,6 +128,5 @@ class Http2Exchange(Stream):
         return header_frames(self.stream_id, status_field(status) + encode(fields), is_all)
 
     def _drop_body(self) -> None:
-        if self.body:
-            self.connection.partial_bytes -= sum([len(part) for part in self.body])
-            self.body = []
+        self.connection.partial_bytes -= len(self.body)
+        self.body = bytearray()

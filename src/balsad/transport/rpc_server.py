@@ -14,7 +14,7 @@ from balsad.transport.faces import Connection, Handle, Scheduler, StreamHandler,
 from balsad.transport.http import HttpRequest, HttpResponder
 from balsad.transport.limits import Limits
 from balsad.transport.methods import Headers, Method, Router
-from balsad.transport.timers import Timers
+from balsad.transport.timers import TICK_S, Timers
 from balsad.transport.tls import ServerTls
 
 HEADER_CACHE_MAX: Final = 1024
@@ -145,9 +145,8 @@ class RpcServer:
 
     def arm(self, item: Timed, delay_s: float) -> int:
         """Have `item.on_timer()` called in `delay_s` seconds; gives what `disarm` wants."""
-        now = self.now()
-        tick = self.timers.add(item, now, delay_s)
-        if self._timer is None or now + delay_s < self._timer_at:
+        tick = self.timers.add(item, self.now(), delay_s)
+        if self._timer is None or tick * TICK_S < self._timer_at:
             self._schedule_timer()
         return tick
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
+
 import pytest
 
 from balsad.transport import Limits
@@ -218,6 +221,9 @@ def test_limits_of_a_request() -> None:
         client = RawHttp1(Toy(limits))
         assert client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing) == bad("413 Request Entity Too Large")
     client = RawHttp1(Toy(limits))
+    whole = b"GET / HTTP/1.1\r\nHost: a\r\nfoo: " + b"x" * 10_000 + b"\r\n\r\n"
+    assert client.send(whole) == bad("431 Request Header Fields Too Large")
+    client = RawHttp1(Toy(limits))
     client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert client.send(b"1" * 5000) == bad("400 Bad Request")
 
@@ -318,12 +324,17 @@ def test_a_client_that_only_closed_its_side_gets_its_answer() -> None:
 
 def test_a_reader_that_is_slow_is_not_read_from_and_bounded() -> None:
     client = RawHttp1(sink_limit=1000)
+    client.send(GET * 10)
+    assert not client.sink.reading
+
+    client = RawHttp1(sink_limit=1000)
     client.send(GET * 1000)
     assert not client.sink.reading
     first = len(client.toy.requests)
     assert first < 1000
     for _ in range(1000):
         client.sink.client_reads()
+        client.toy.loop.turn()
     assert len(client.toy.requests) == 1000
     assert client.sink.reading
 
@@ -345,11 +356,51 @@ def test_a_reader_that_is_slow_is_not_read_from_and_bounded() -> None:
 
 
 def test_pipelining_while_an_answer_is_awaited_is_bounded() -> None:
-    client = RawHttp1(Toy(Limits(http_header_bytes_max=1000)))
+    client = RawHttp1()
     client.send(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
-    client.send(GET * 100)
+    client.send(GET * 5000)
     assert not client.sink.reading
     client.toy.responders[0].respond(200, {}, b"x")
     client.toy.loop.turn()
-    assert len(client.toy.requests) == 101
+    assert len(client.toy.requests) == 5001
     assert client.sink.reading
+
+
+def test_pipelined_requests_without_end_do_not_keep_others_waiting() -> None:
+    """So many are served in one turn of the loop; meanwhile no more are read."""
+    client = RawHttp1()
+    client.connection.data_received(GET * 1000)
+    turns = [len(client.toy.requests)]
+    while client.toy.loop.soon:
+        assert not client.sink.reading
+        client.toy.loop.soon.pop(0)()
+        turns.append(len(client.toy.requests))
+    assert turns[0] == 64
+    assert max(after - before for before, after in itertools.pairwise(turns)) == 64
+    assert turns[-1] == 1000
+    assert client.sink.reading
+
+
+def test_a_client_that_leaves_while_its_requests_wait_is_forgotten() -> None:
+    client = RawHttp1()
+    client.connection.data_received(GET * 1000)
+    client.connection.connection_lost(None)
+    client.toy.loop.turn()
+    assert len(client.toy.requests) == 64
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 100000", b"Transfer-Encoding: chunked"], ids=["length", "chunks"]
+)
+def test_a_body_in_many_pieces_costs_what_it_holds(framing: bytes) -> None:
+    client = RawHttp1()
+    client.send(b"POST / HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n")
+    piece = b"2\r\nxy\r\n" if b"chunked" in framing else b"xy"
+    tracemalloc.start()
+    try:
+        for _ in range(49_990):
+            client.connection.data_received(piece)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 500_000

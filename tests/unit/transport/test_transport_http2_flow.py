@@ -99,6 +99,12 @@ def test_windows_that_overflow() -> None:
     client.send(settings((4, 65536)))
     assert client.goaway is not None and client.goaway[1] == 3
 
+    client = RawClient().open()
+    client.send(window_update(0, (1 << 31) - 1 - 65535))
+    assert client.goaway is None
+    client.send(window_update(0, 1))
+    assert client.goaway is not None and client.goaway[1] == 3
+
 
 def test_a_window_that_would_have_overflowed_is_forgotten_with_its_stream() -> None:
     client = RawClient().open()
@@ -154,6 +160,15 @@ def test_a_client_that_ignores_the_stream_window() -> None:
     client.send(frame(DATA, 0, 1, pack(">BI", 0, 1 << 24)))
     assert client.goaway is None
     client.connection.streams[1].recv_used = 1 << 20
+    client.send(frame(DATA, 0, 1, b"x"))
+    assert client.goaway is not None and client.goaway[1] == 3
+
+
+def test_a_client_that_ignores_the_connection_window() -> None:
+    """What was granted is granted again only once half of it was used; more than all of it is never taken."""
+    client = RawClient().open()
+    client.send(frame(HEADERS, END_HEADERS, 1, client.block(request_fields("/toy.Toy/Talk"))))
+    client.connection.recv_used = 16 << 20
     client.send(frame(DATA, 0, 1, b"x"))
     assert client.goaway is not None and client.goaway[1] == 3
 

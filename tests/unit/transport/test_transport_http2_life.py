@@ -263,6 +263,18 @@ def test_an_http_body_over_http2() -> None:
     assert not client.connection.streams
 
 
+def test_an_http_body_over_http2_has_a_bound() -> None:
+    client = RawClient(Toy(Limits(http_body_bytes_max=1000)), secure=True).open()
+    fields = [(":method", "POST"), (":scheme", "https"), (":path", "/v3/kv/range")]
+    client.send(frame(HEADERS, END_HEADERS, 1, client.block(fields)))
+    client.send(frame(DATA, 0, 1, bytes(1000)))
+    assert client.connection.partial_bytes == 1000
+    client.send(frame(DATA, 0, 1, b"x"))
+    assert dict(client.answers[1].headers[0])[":status"] == "413"
+    assert client.connection.partial_bytes == 0
+    assert not client.toy.requests
+
+
 def test_a_head_request_over_http2_has_no_body() -> None:
     client = RawClient(secure=True).open()
     fields = [(":method", "HEAD"), (":scheme", "https"), (":path", "/version")]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
 from struct import pack
 
 import pytest
 
-from balsad.transport import Limits
+from balsad.transport import Limits, grpc_words, header_block
 from tests.unit.transport.wire_kit import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
+    GOAWAY,
     HEADERS,
+    PADDED,
     PING,
     RST,
+    SETTINGS,
     RawClient,
     Toy,
     frame,
@@ -89,7 +95,7 @@ def test_being_made_to_reset() -> None:
     pair.check()
 
 
-@pytest.mark.parametrize("part", [b"", b"x" * 10, b"x" * 16384])
+@pytest.mark.parametrize("part", [b"", b"x" * 10, b"x" * 16384], ids=["empty", "small", "large"])
 def test_continuation_flood(part: bytes) -> None:
     """CVE-2024-27316: a header block without an end."""
     pair = Pair()
@@ -112,8 +118,14 @@ def test_continuation_flood(part: bytes) -> None:
         frame(0x42, 0, 0),
         frame(0x42, 0, 0, b"x" * 1000),
         frame(PING, 0, 0, b"12345678"),
+        frame(SETTINGS, ACK, 0),
+        frame(PING, ACK, 0, b"12345678"),
+        frame(GOAWAY, 0, 0, bytes(8)),
     ],
-    ids=["settings", "many settings", "priority", "unknown", "large unknown", "ping"],
+    ids=[
+        *("settings", "many settings", "priority", "unknown", "large unknown"),
+        *("ping", "settings ack", "ping ack", "goaway"),
+    ],
 )
 def test_floods_of_control_frames(piece: bytes) -> None:
     pair = Pair()
@@ -136,6 +148,29 @@ def test_a_flood_of_empty_data_frames() -> None:
     assert pair.toy.cancelled == []
     pair.attacker.connection.connection_lost(None)
     assert pair.toy.cancelled == [stream_id]
+
+
+def test_padding_alone_is_empty_too() -> None:
+    pair = Pair()
+    stream_id = pair.attacker.call("/toy.Toy/Talk", b"x", end=False)
+    for _ in range(200):
+        pair.attacker.send(frame(DATA, PADDED, stream_id, b"\x02\0\0") * 100)
+        if pair.attacker.sink.over:
+            break
+    pair.check()
+
+
+@pytest.mark.parametrize("kind", [HEADERS, DATA])
+def test_floods_on_streams_that_ended(kind: int) -> None:
+    pair = Pair()
+    attacker = pair.attacker
+    stream_id = attacker.call("/toy.Toy/Echo", b"x")
+    payload = attacker.block(request_fields("/toy.Toy/Echo")) if kind == HEADERS else b""
+    for _ in range(200):
+        attacker.send(frame(kind, END_HEADERS | END_STREAM, stream_id, payload) * 100)
+        if attacker.sink.over:
+            break
+    pair.check()
 
 
 def test_a_flood_of_requests_that_are_reset() -> None:
@@ -166,6 +201,44 @@ def test_a_header_list_that_is_too_large() -> None:
     for pos in range(16384, len(block), 16384):
         pair.attacker.send(frame(CONTINUATION, END_HEADERS if pos + 16384 >= len(block) else 0, 1, block[pos:][:16384]))
     pair.check()
+
+
+def test_a_header_list_of_very_many_fields() -> None:
+    """Few bytes each on the wire, an object each with us."""
+    pair = Pair()
+    pair.attacker.call("/toy.Toy/Echo", b"x")
+    pair.attacker.send(frame(HEADERS, END_HEADERS, 3, b"\x00\x01x\x00" * 4000))
+    pair.check()
+
+
+def test_header_blocks_that_are_always_new() -> None:
+    """What is remembered of header blocks is bounded, in number and in size."""
+    toy = Toy()
+    client = RawClient(toy).open()
+    client.ask("/toy.Toy/Echo", b"x")
+
+    def ask(*extra: tuple[str, str], huffman: bool = True) -> None:
+        block = stateless_block(request_fields("/toy.Toy/Echo", *extra), huffman)
+        stream_id = client.next_id
+        client.next_id += 2
+        client.send(frame(HEADERS, END_HEADERS, stream_id, block) + frame(DATA, END_STREAM, stream_id, message(b"x")))
+        client.sink.written.clear()
+
+    for number in range(5000):
+        ask(("x-trace", f"{number:032x}"))
+    assert len(toy.server.header_cache) <= 1024
+    assert len(header_block._HUFFMAN_SEEN) <= 4096
+    for number in range(1100):
+        ask(("x-trace", f"{number:032x}"), ("grpc-timeout", "5S"))
+    assert len(toy.server.timed_header_cache) <= 1024
+    for number in range(5000):
+        ask(("grpc-timeout", f"{number + 100_000}m"), huffman=False)
+    assert len(grpc_words._TIMEOUTS_SEEN) <= 4096
+    known = set(toy.server.header_cache)
+    for number in range(10):
+        ask(("x-trace", "x" * 3000), ("x-number", str(number)))
+    assert set(toy.server.header_cache) <= known
+    assert client.goaway is None
 
 
 def test_a_header_bomb_of_a_client_with_a_table() -> None:
@@ -223,6 +296,68 @@ def test_many_messages_begun_and_not_ended() -> None:
         if attacker.sink.over:
             break
     pair.check()
+
+
+@pytest.mark.parametrize("method", ["Hold", "Talk"])
+def test_a_message_that_says_it_is_huge_is_refused_at_once(method: str) -> None:
+    """Its length comes first: nothing of it need be awaited, let alone kept."""
+    pair = Pair()
+    attacker = pair.attacker
+    limit = 2 << 20
+    for length in (limit + 1, 0xFFFFFFFF):
+        stream_id = attacker.next_id
+        attacker.next_id += 2
+        block = attacker.block(request_fields(f"/toy.Toy/{method}"))
+        attacker.send(frame(HEADERS, END_HEADERS, stream_id, block))
+        attacker.send(frame(DATA, 0, stream_id, pack(">BI", 0, length)))
+        answer = attacker.answers[stream_id]
+        assert answer.status == 8
+        assert answer.text == f"grpc: received message larger than max ({length} vs. {limit})"
+        assert stream_id not in attacker.connection.streams
+    assert attacker.connection.partial_bytes == 0
+    assert not pair.toy.held
+    assert pair.bystander.ask("/toy.Toy/Echo", b"x").messages == [b"x"]
+
+
+def test_a_message_in_many_pieces_costs_what_it_holds() -> None:
+    client = RawClient().open()
+    client.send(frame(HEADERS, END_HEADERS, 1, client.block(request_fields("/toy.Toy/Hold"))))
+    client.send(frame(DATA, 0, 1, pack(">BI", 0, 1_000_000)))
+    pieces = frame(DATA, 0, 1, b"xy") * 100
+    tracemalloc.start()
+    try:
+        for _ in range(500):
+            client.connection.data_received(pieces)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert client.connection.partial_bytes == 100_005
+    assert held < 500_000
+
+
+def test_a_gzip_bomb() -> None:
+    """A megabyte that unfolds to a gigabyte: no more of it is unfolded than a message may have."""
+    pair = Pair()
+    attacker = pair.attacker
+    stream = zlib.compressobj(9, wbits=31)
+    bomb = b"".join([stream.compress(bytes(1 << 20)) for _ in range(256)]) + stream.flush()
+    stream_id = attacker.next_id
+    tracemalloc.start()
+    try:
+        data = message(bomb, 1)
+        block = attacker.block(request_fields("/toy.Toy/Echo", ("grpc-encoding", "gzip")))
+        out = frame(HEADERS, END_HEADERS, stream_id, block)
+        for pos in range(0, len(data), 16384):
+            out += frame(DATA, END_STREAM if pos + 16384 >= len(data) else 0, stream_id, data[pos : pos + 16384])
+        attacker.send(out)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    answer = attacker.answers[stream_id]
+    assert answer.status == 8
+    assert answer.text.startswith("grpc: received message larger than max (")
+    assert peak < 20 << 20
+    assert pair.bystander.ask("/toy.Toy/Echo", b"x").messages == [b"x"]
 
 
 def test_window_updates_of_one_byte_send_one_byte() -> None:

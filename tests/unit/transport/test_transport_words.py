@@ -124,6 +124,11 @@ def test_broken_blocks(block: bytes) -> None:
         decode_stateless(block, 1 << 16)
 
 
+def test_an_integer_without_end_is_given_up_soon() -> None:
+    with pytest.raises(HeaderBlockError, match="an integer that is too large"):
+        decode_stateless(b"\x7f" + b"\xff" * 50_000, 1 << 16)
+
+
 def test_a_list_that_is_too_large() -> None:
     with pytest.raises(HeaderListTooLargeError):
         decode_stateless(b"\x82" * 1000, 10_000)
