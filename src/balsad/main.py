@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from balsad.api import MemberPages, client_handler, monitoring_handler, register_services
+from balsad.api import Handler, MemberPages, client_handler, monitoring_handler, register_services, v2_mounts
 from balsad.config import (
     ServerConfig,
     StartError,
@@ -149,7 +149,7 @@ async def run(config: ServerConfig, env: Env) -> None:
             links, joint, disk=env.disk, snapshotter=snapshotter, tls=peer_tls, http2=server.adopt
         )
         monitoring = RpcServer(limits=_limits(config), scheduler=loop)
-        _mount(member, server, monitoring)
+        _mount(member, server, monitoring, links)
         listeners: list[Listener] = []
         try:
             for url, bound in peers:
@@ -222,7 +222,7 @@ async def _find_cluster(config: ServerConfig, asker: PeerClient) -> ExistingClus
     return ExistingCluster(found.cluster_id, list(found.members))
 
 
-def _mount(member: Member, server: RpcServer, monitoring: RpcServer) -> None:
+def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: PeerTransport) -> None:
     """Hang the member's API on its servers."""
     services = register_services(server, member.service)
     pages = MemberPages(member.service)
@@ -231,7 +231,10 @@ def _mount(member: Member, server: RpcServer, monitoring: RpcServer) -> None:
     metrics.on_scrape.append(
         lambda: copy_counts(metrics, member.service, member.lease_expiry, lambda: services.kv.ranges)
     )
-    server.http = client_handler(pages, metrics, member.config)
+    mounts: dict[str, Handler] = {}
+    if member.config.enable_v2:
+        mounts |= v2_mounts(member.service, member.v2, links.append_counts)
+    server.http = client_handler(pages, metrics, member.config, mounts=mounts)
     monitoring.http = monitoring_handler(pages, metrics)
     member.flush_answers = server.flush
 

@@ -1,6 +1,6 @@
 """`python -m tests.operator.flows TOOL FOLDER`: what an operator's guide has him type, with what he is shown.
 
-The numbers (S16, ...) are the guide's steps, in its order. Steps of API v2 are not among them.
+The numbers (S16, ...) are the guide's steps, in its order. What it has typed for API v2 the real etcdctl says.
 """
 
 from __future__ import annotations
@@ -37,14 +37,18 @@ def found_with_one_member(m1: Host) -> str:
     """A member whose data is then all that is left: S49, the cluster made anew around it. Its id."""
     m1.edit_unit("etcd-old", "etcd-old=https://10.0.0.31:2380", "new")
     m1.systemctl_start()
-    assert m1.etcdctl("TLS3", "EP1", "put", "/test", "wzxmt").out == "OK\n"
+    note("S5, S6: set and get of v2; the same of v3, which is another store")
+    assert m1.etcdctl_v2("set", "/test", "wzxmt") == "wzxmt\n"
+    assert m1.etcdctl_v2("get", "/test") == "wzxmt\n"
+    assert m1.etcdctl("TLS3", "EP1", "get", "/test").out == ""
+    assert m1.etcdctl("TLS3", "EP1", "put", "/test", "of v3").out == "OK\n"
     before = member_lines(m1.etcdctl("member", "list").out)
     m1.systemctl_stop()
 
     note("S10, S49: etcd --force-new-cluster, by hand, under another name and the URLs of nobody")
     m1.run_in_foreground(f"-data-dir={m1.data_dir}", "--name=etcd-m1", "--force-new-cluster")
     _await_local(m1)
-    assert m1.etcdctl("get", "/test").out == "/test\nwzxmt\n"
+    assert m1.etcdctl("get", "/test").out == "/test\nof v3\n"
     rows = member_lines(m1.etcdctl("member", "list").out)
     assert [row[1:3] for row in rows] == [["started", "etcd-m1"]]
     assert rows[0][0] == before[0][0], "its id is kept"
@@ -54,10 +58,14 @@ def found_with_one_member(m1: Host) -> str:
     m1.edit_unit("etcd-m1", "etcd-m1=https://10.0.0.31:2380", "new")
     m1.systemctl_start()
     m1.eventually("member", "list", holds=lambda out: member_lines(out)[0][4] == m1.client_url)
-    note("S14, S15: the peer URL is set")
+    note("S12: the value of v2 is there")
+    assert m1.etcdctl_v2("get", "/test") == "wzxmt\n"
+    note("S14, S15: the peer URL is set, by the tool and by curl")
     identity = before[0][0]
-    said = m1.etcdctl("member", "update", identity, "--peer-urls=https://10.0.0.31:2380").out
+    said = m1.etcdctl("member", "update", identity, "--peer-urls=http://localhost:2380").out
     assert re.fullmatch(rf"Member +{identity} updated in cluster +[0-9a-f]+\n", said), said
+    url = f"http://localhost:2379/v2/members/{identity}"
+    assert m1.curl("PUT", url, '{"peerURLs":["https://10.0.0.31:2380"]}') == (204, "")
     assert m1.etcdctl("member", "list").out == (
         f"{identity}, started, etcd-m1, https://10.0.0.31:2380, https://10.0.0.31:2379, false\n"
     )
@@ -123,12 +131,13 @@ def add_members(hosts: Hosts) -> None:
     note("S21: the value is everywhere; all units name all three, and restart")
     cluster = ",".join("=".join(pair) for pair in peers.items())
     for host, name in zip(hosts.all, peers, strict=True):
-        assert host.etcdctl("get", "/test", "--consistency=s").out == "/test\nwzxmt\n"
+        assert host.etcdctl("get", "/test", "--consistency=s").out == "/test\nof v3\n"
         host.edit_unit(name, cluster, "existing")
         host.systemctl_stop()
         host.systemctl_start()
     for host in hosts.all:
-        assert host.etcdctl("get", "/test").out == "/test\nwzxmt\n"
+        assert host.etcdctl("get", "/test").out == "/test\nof v3\n"
+        assert host.etcdctl_v2("get", "/test") == "wzxmt\n"
     hosts.stop_all()
     for host in hosts.all:
         host.rm_data()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.interop.servers import balsad, clean_environment
 from tests.nemesis.network import Network
+from tests.nemesis.sandbox import ROOT
 from tests.real import etcdctl_34, real_etcdctl
 from tests.unit.peer.certificates import Authority
 
@@ -65,6 +66,7 @@ class Host:
         self.data_dir = self.folder / "data"
         cert, key = hosts.authority.issue(name, (self.address, "127.0.0.1", "localhost"))
         self.pki = (f"--cacert={hosts.authority.file}", f"--cert={cert}", f"--key={key}")
+        self._pki_v2 = ("--ca-file", hosts.authority.file, "--cert-file", cert, "--key-file", key)
         self.peer_url = f"https://{self.address}:2380"
         self.client_url = f"https://{self.address}:2379"
         self.unit: list[str] = []
@@ -177,6 +179,20 @@ class Host:
         assert said.status == status, f"{self.name}: etcdctl {' '.join(words)}: {said}\n{self._hosts.logs()}"
         return said
 
+    def etcdctl_v2(self, *words: str) -> str:
+        """Type `ETCDCTL_API=2 etcdctl ...` with certificates and this host as the endpoint; what it prints."""
+        command = [real_etcdctl(), *self._pki_v2, f"--endpoints={self.client_url}", *words]
+        done = self._inside(command, {"ETCDCTL_API": "2"})
+        assert done.returncode == 0, f"{self.name}: {' '.join(words)}: {done}\n{self._hosts.logs()}"
+        return done.stdout
+
+    def curl(self, method: str, url: str, body: str) -> tuple[int, str]:
+        """Status and body of an HTTP request with a JSON body."""
+        done = self._inside([sys.executable, "-m", "tests.operator.curl", method, url, body], {})
+        assert done.returncode == 0, f"{self.name}: {url}: {done}\n{self._hosts.logs()}"
+        status, _, text = done.stdout.partition("\n")
+        return int(status), text
+
     def member_add(self, *words: str) -> Said:
         """`etcdctl ... member add ...`, again while the members have not yet been connected for long enough (5 s)."""
         deadline = time.monotonic() + 30
@@ -198,17 +214,20 @@ class Host:
                 spelled.append("--endpoints=" + ",".join(each.client_url for each in self._hosts.all))
             else:
                 spelled.append(word)
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.name, *self._hosts.tool.command, *spelled],
+        done = self._inside([*self._hosts.tool.command, *spelled], {"ETCDCTL_API": "3"})
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def _inside(self, command: list[str], more: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["ip", "netns", "exec", self.name, *command],
             capture_output=True,
             text=True,
             timeout=60,
             stdin=subprocess.DEVNULL,
-            env={**clean_environment(), "ETCDCTL_API": "3"},
+            env={**clean_environment(), "PYTHONPATH": str(ROOT), **more},
             cwd=self.folder,
             check=False,
         )
-        return Said(done.returncode, done.stdout, done.stderr)
 
     def eventually(self, *words: str, holds: Callable[[str], bool]) -> str:
         """Type it again until what is printed pleases; at most half a minute."""

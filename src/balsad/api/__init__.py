@@ -1,7 +1,16 @@
 """What clients talk to: gRPC services, and the plain HTTP beside them."""
 
 from balsad.api.member_pages import MemberPages
+from balsad.api.v2 import v2_mounts
 from balsad.api.v3 import GrpcServices, register_services
-from balsad.api.web import client_handler, monitoring_handler
+from balsad.api.web import Handler, client_handler, monitoring_handler
 
-__all__ = ["GrpcServices", "MemberPages", "client_handler", "monitoring_handler", "register_services"]
+__all__ = [
+    "GrpcServices",
+    "Handler",
+    "MemberPages",
+    "client_handler",
+    "monitoring_handler",
+    "register_services",
+    "v2_mounts",
+]

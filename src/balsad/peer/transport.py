@@ -337,6 +337,11 @@ class PeerTransport:
         one.stop()
         self.errands.start(one.wait_closed(), f"farewell to {format_id(one.id)}")
 
+    def append_counts(self) -> tuple[int, int]:
+        """How many MsgApps were sent to all others, and received from them."""
+        counts = self.counts.values()
+        return sum(one.appends_sent for one in counts), sum(one.appends_received for one in counts)
+
     def _counts(self, member_id: int) -> PeerCounts:
         counts = self.counts.get(member_id)
         if counts is None:

@@ -112,7 +112,7 @@ class Driver:
         self.on_snapshot_wanted: Callable[[Message], None] | None = None
         self.on_snapshot: Callable[[Snapshot], None] | None = None
         self._election_timeout_s = election_timeout_s
-        self._led_since = 0.0
+        self.led_since = 0.0
         self._tick_s = tick_s
         self._ticked_at = clock.monotonic()
         self._unsure_until = 0.0
@@ -234,8 +234,8 @@ class Driver:
 
     def _why_late(self, pending: Pending) -> RequestError:
         """Source: etcd parseProposeCtxErr."""
-        lost_at = self._led_since - 2 * self._election_timeout_s
-        if lost_at < pending.born < self._led_since:
+        lost_at = self.led_since - 2 * self._election_timeout_s
+        if lost_at < pending.born < self.led_since:
             return TimeoutDueToLeaderFailError()
         if self.leader and not self.is_leader:
             since = self.links.active_since(self.leader)
@@ -385,7 +385,7 @@ class Driver:
         if leader != self.leader:
             if leader:
                 self.leader_changes += 1
-                self._led_since = self._clock.monotonic()
+                self.led_since = self._clock.monotonic()
                 if self.leader and self.read_index is not None:
                     self.read_index.on_leader_changed()
             self.leader = leader

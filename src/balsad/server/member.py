@@ -44,6 +44,7 @@ from balsad.server.request_ids import RequestIds
 from balsad.server.service import Service
 from balsad.server.snapshot_exchange import SnapshotExchange
 from balsad.server.snapshots import PURGE_INTERVAL_S, Snapshots
+from balsad.server.v2_requests import SYNC_INTERVAL_S, V2Requests
 from balsad.storage import StorageError, schema
 from balsad.storage.wal import AUTO, NO_SYNC, WalOptions
 
@@ -234,6 +235,8 @@ class Member:
         self.service.feed_watchers = self._keep_watchers_fed
         self.applier.on_empty_entry = self.service.on_empty_entry
         self.applier.on_voters = self.service.on_voters
+        self.v2 = V2Requests(self.service, booted.tree)
+        self.applier.cluster.on_v2_outcome = self.v2.on_outcome
         self.lease_expiry = LeaseExpiry(self.service)
         self.versions = VersionMonitor(self.service)
         self.auto_compaction = AutoCompaction.from_config(config)
@@ -373,6 +376,7 @@ class Member:
         self.every("lease expiry", LEASE_INTERVAL_S, self._expire_leases)
         if config.enable_lease_checkpoint:
             self.every("lease checkpoints", lease_checkpoints.LOOK_S, self._checkpoint_leases)
+        self.every("v2 expiry", SYNC_INTERVAL_S, self.v2.sync)
         self.every("cluster version", VERSION_CHECK_S, self.versions.check)
         self.every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
         if self.auto_compaction is not None:

@@ -3,6 +3,7 @@
 from balsad.v2store import errors
 from balsad.v2store.errors import V2Error
 from balsad.v2store.events import Event, NodeView, encode_event
+from balsad.v2store.go_time import format_ns
 from balsad.v2store.requests import (
     ClusterVersionPut,
     MemberAttributesPut,
@@ -38,6 +39,7 @@ __all__ = [
     "encode_event",
     "encode_request",
     "errors",
+    "format_ns",
     "is_request",
     "recover",
     "save",

@@ -1,0 +1,5 @@
+"""The v2 API over HTTP: keys, members, machines and statistics."""
+
+from balsad.api.v2.mounts import v2_mounts
+
+__all__ = ["v2_mounts"]

@@ -1,0 +1,118 @@
+"""/v2/keys: reading, writing and watching the v2 tree.
+
+    GET ?wait=true   answers its headers at once, then the event, and with stream=true one event a line
+
+Source: etcd server/etcdserver/api/v2http/client.go.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from balsad.api.v2.form import parse_key_request
+from balsad.api.web import refuse
+from balsad.api.web.answers import METHOD_NOT_ALLOWED
+from balsad.errors import RequestError
+from balsad.membership import format_id
+from balsad.observe import get_logger
+from balsad.server.v2_requests import V2Requests
+from balsad.transport import HttpRequest, HttpResponder
+from balsad.v2store import KEYS_NAMESPACE, Event, Request, V2Error, encode_event, errors
+
+_log = get_logger(__name__)
+
+_METHODS: Final = ("HEAD", "GET", "PUT", "POST", "DELETE")
+_JSON: Final = {"Content-Type": "application/json"}
+_WITHOUT_NODES: Final = frozenset(("set", "compareAndSwap", "create", "update"))
+_UNSENT_BYTES_MAX: Final = 1 << 20
+"""A stream's client that reads slower than this lets its events wait in the watcher, which bounds them."""
+
+
+class KeysPage:
+    def __init__(self, requests: V2Requests, cluster_id: int) -> None:
+        self._requests = requests
+        self._headers = {"X-Etcd-Cluster-Id": format_id(cluster_id)}
+
+    def __call__(self, request: HttpRequest, responder: HttpResponder) -> None:
+        if request.method not in _METHODS:
+            refuse(responder, METHOD_NOT_ALLOWED, "Method Not Allowed", {"Allow": ",".join(_METHODS)})
+            return
+        try:
+            asked, without_nodes = parse_key_request(request, self._requests.now_ns())
+        except V2Error as complaint:
+            self._complain(responder, complaint)
+            return
+        try:
+            if asked.method == "HEAD" or (asked.method == "GET" and not asked.quorum):
+                if asked.wait and asked.method == "GET":
+                    _Watching(self._requests, asked, responder, self._headers)
+                else:
+                    self._answer(responder, self._requests.read(asked), without_nodes)
+                return
+            if asked.method == "GET":
+                asked.method = "QGET"
+            self._requests.submit(asked, lambda answer: self._finish(responder, answer, without_nodes))
+        except (V2Error, RequestError) as refusal:
+            self._finish(responder, refusal, without_nodes)
+
+    def _finish(self, responder: HttpResponder, answer: Event | V2Error | RequestError, without_nodes: bool) -> None:
+        if responder.closed:
+            return
+        if isinstance(answer, Event):
+            self._answer(responder, answer, without_nodes)
+        elif isinstance(answer, V2Error):
+            self._complain(responder, answer)
+        else:
+            _log.warning("unexpected v2 response error", extra={"internal-server-error": answer.text})
+            self._complain(responder, V2Error(errors.RAFT_INTERNAL, answer.text))
+
+    def _answer(self, responder: HttpResponder, event: Event, without_nodes: bool) -> None:
+        with_nodes = not (without_nodes and event.action in _WITHOUT_NODES)
+        body = encode_event(event.without_prefix(KEYS_NAMESPACE), with_nodes=with_nodes) + b"\n"
+        responder.respond(
+            201 if event.is_created else 200, _positions(self._requests, event.etcd_index) | self._headers, body
+        )
+
+    def _complain(self, responder: HttpResponder, error: V2Error) -> None:
+        headers = {**_JSON, **self._headers, "X-Etcd-Index": str(error.index)}
+        body = error.encode(error.cause.removeprefix(KEYS_NAMESPACE)) + b"\n"
+        responder.respond(error.status, headers, body)
+
+
+def _positions(requests: V2Requests, etcd_index: int) -> dict[str, str]:
+    return {
+        **_JSON,
+        "X-Etcd-Index": str(etcd_index),
+        "X-Raft-Index": str(requests.raft_index),
+        "X-Raft-Term": str(requests.raft_term),
+    }
+
+
+class _Watching:
+    """One client that waits. It is kept alive by the watcher, which wakes it, and by its responder."""
+
+    def __init__(self, requests: V2Requests, asked: Request, responder: HttpResponder, headers: dict[str, str]) -> None:
+        """Raises V2Error before anything is answered."""
+        self._responder = responder
+        self._is_stream = asked.stream
+        self._watcher = requests.watch(asked, self._send)
+        responder.start(200, _positions(requests, self._watcher.start_index) | headers)
+        responder.on_close = self._watcher.close
+        responder.on_writable = self._send
+        self._send()
+
+    def _send(self) -> None:
+        responder, watcher = self._responder, self._watcher
+        if responder.closed:
+            watcher.close()
+            return
+        while watcher.events and responder.pending_bytes < _UNSENT_BYTES_MAX:
+            event = watcher.events.popleft()
+            responder.write(encode_event(event.without_prefix(KEYS_NAMESPACE)) + b"\n")
+            if not self._is_stream:
+                watcher.close()
+                responder.end()
+                return
+        if watcher.is_removed and not watcher.events:
+            # Events came faster than the client takes them, or the tree was replaced.
+            responder.end()
