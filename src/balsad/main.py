@@ -14,7 +14,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from balsad.api import Handler, MemberPages, client_handler, monitoring_handler, register_services, v2_mounts
 from balsad.config import (
@@ -22,7 +22,6 @@ from balsad.config import (
     StartError,
     Url,
     check_bootstrap,
-    check_join,
     resolve_patiently,
     start_fields,
 )
@@ -30,16 +29,16 @@ from balsad.env.real import real_env
 from balsad.observe import log_loop_exception
 from balsad.peer import (
     PeerClient,
-    PeerQuestionError,
     PeerTls,
     PeerTransport,
     connect_metrics,
     peer_server,
     self_signed,
 )
+from balsad.peer.joining import check_not_bootstrapped, find_cluster
 from balsad.peer.joint import MemberPeers
 from balsad.raft import RaftPanic
-from balsad.server.bootstrap import ExistingCluster, is_founding, needs_existing
+from balsad.server.bootstrap import is_founding, needs_existing
 from balsad.server.counts import copy_counts
 from balsad.server.member import Member
 from balsad.server.systemd import notify
@@ -60,17 +59,12 @@ BACKLOG: Final = 1024
 
 
 def _bind(url: Url, config: ServerConfig) -> socket.socket:
-    """A socket that listens on `url`; who connects waits until the member is ready. Raises StartError."""
+    """A socket on the address of `url`, which does not listen yet. Raises StartError."""
     if url.is_unix:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(url.address)
-            listener.bind(url.address)
-            listener.listen(BACKLOG)
-        except OSError as error:
-            listener.close()
-            raise StartError(f"listen unix {url.address}: bind: {_reason(error)}") from None
+        address: Any = url.address
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(url.address)
     else:
         try:
             found = socket.getaddrinfo(
@@ -84,16 +78,30 @@ def _bind(url: Url, config: ServerConfig) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if config.socket_reuse_port:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            listener.bind(address)
-            # Another server may have bound the same address, as long as neither listens.
-            listener.listen(BACKLOG)
-        except OSError as error:
-            listener.close()
-            host = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
-            raise StartError(f"listen tcp {host}:{url.port_number}: bind: {_reason(error)}") from None
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(url, address, error) from None
     listener.setblocking(False)
     return listener
+
+
+def _listen(url: Url, bound: socket.socket) -> socket.socket:
+    """Who connects from now on waits until the member is ready. Raises StartError."""
+    try:
+        # Another server may have bound the same address, as long as neither listens.
+        bound.listen(BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(url, bound.getsockname(), error) from None
+    return bound
+
+
+def _cannot_listen(url: Url, address: Any, error: OSError) -> StartError:
+    if url.is_unix:
+        return StartError(f"listen unix {url.address}: bind: {_reason(error)}")
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return StartError(f"listen tcp {host}:{url.port_number}: bind: {_reason(error)}")
 
 
 def _reason(error: OSError) -> str:
@@ -112,8 +120,10 @@ async def run(config: ServerConfig, env: Env) -> None:
         log.info("configuring peer listeners", extra={"listen-peer-urls": _texts(config.listen_peer_urls)})
         peers = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_peer_urls]
         log.info("configuring client listeners", extra={"listen-client-urls": _texts(config.listen_client_urls)})
-        clients = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_client_urls]
-        monitors = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_metrics_urls]
+        clients = [(url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_client_urls]
+        monitors = [
+            (url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_metrics_urls
+        ]
         tls = _server_tls(config, env)
         initialized = env.disk.is_dir(config.member_dir)
         log.info("starting an etcd server", extra=start_fields(config, member_initialized=initialized))
@@ -129,7 +139,11 @@ async def run(config: ServerConfig, env: Env) -> None:
         asker = PeerClient(peer_tls, dial_timeout_s=config.peer_dial_timeout_s)
         if is_founding(config, env):
             await asyncio.to_thread(_check_founding, config)
-        existing = await _find_cluster(config, asker) if needs_existing(config, env) else None
+            await check_not_bootstrapped(config, asker)
+        existing = await find_cluster(config, asker) if needs_existing(config, env) else None
+        # Not before the others were asked: members that found a cluster at the same time would wait for each other.
+        for url, bound in peers:
+            _listen(url, bound)
         joint = MemberPeers(asker)
         made: list[PeerTransport] = []
 
@@ -209,17 +223,6 @@ def _check_founding(config: ServerConfig) -> None:
     if config.discovery or config.discovery_srv or config.discovery_endpoints:
         raise StartError("discovery is not supported yet: name all members in --initial-cluster")
     check_bootstrap(config, resolve_patiently)
-
-
-async def _find_cluster(config: ServerConfig, asker: PeerClient) -> ExistingCluster:
-    """The running cluster that this member is to join, as one of its members tells. Raises StartError."""
-    check_join(config)
-    urls = [str(url) for name, each in config.initial_cluster_urls().items() if name != config.name for url in each]
-    try:
-        found = await asker.get_cluster_from_peers(sorted(urls))
-    except PeerQuestionError as error:
-        raise StartError(f"cannot fetch cluster info from peer urls: {error}") from None
-    return ExistingCluster(found.cluster_id, list(found.members))
 
 
 def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: PeerTransport) -> None:

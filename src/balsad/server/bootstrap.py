@@ -120,7 +120,7 @@ def boot(config: ServerConfig, env: Env, wal_options: WalOptions, existing: Exis
     cluster = None
     if not has_wal:
         # Nothing is written before it is clear that the member may be founded.
-        cluster = _found(config) if existing is None else _join(config, existing)
+        cluster = found_cluster(config) if existing is None else join_cluster(config, existing)
     data_dir.prepare(disk)
     data_dir.prepare_wal_dir(disk)
     snapshotter = Snapshotter(disk, data_dir.snap)
@@ -169,7 +169,8 @@ def _too_many_learners(config: ServerConfig, refusal: TooManyLearnersError) -> s
     return f"{peer_text(refusal)} (--max-learners={config.max_learners})"
 
 
-def _found(config: ServerConfig) -> Cluster:
+def found_cluster(config: ServerConfig) -> Cluster:
+    """The cluster of the flags, founded by all at the same time. Raises: StartError."""
     urls = config.initial_cluster_urls()
     try:
         cluster = Cluster.from_initial(
@@ -186,7 +187,7 @@ def _found(config: ServerConfig) -> Cluster:
     return cluster
 
 
-def _join(config: ServerConfig, existing: ExistingCluster) -> Cluster:
+def join_cluster(config: ServerConfig, existing: ExistingCluster) -> Cluster:
     """This member's place in a cluster that runs already. Raises: StartError."""
     version = _server_version(config)
     urls = {name: [str(url) for url in each] for name, each in config.initial_cluster_urls().items()}
@@ -297,7 +298,7 @@ def _resume(
         hard_state = replay.hard_state
         entries = replay.entries
         if snapshot is None and hard_state.is_empty() and config.is_new_cluster:
-            founded = _found(config)
+            founded = found_cluster(config)
             if (founded.local_id, founded.cluster_id) == (member_id, cluster_id):
                 # A crash came between the making of the log and its first entries.
                 hard_state, entries = _write_first_entries(wal, founded)
