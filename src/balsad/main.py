@@ -26,6 +26,7 @@ from balsad.config import (
     start_fields,
 )
 from balsad.env.real import real_env
+from balsad.membership import IncompatibleVersionError
 from balsad.observe import log_loop_exception
 from balsad.peer import (
     PeerClient,
@@ -326,7 +327,7 @@ async def _serve(config: ServerConfig) -> int:
         # The parent shall see by which signal it ended.
         signal.signal(caught[0], signal.SIG_DFL)
         os.kill(os.getpid(), caught[0])
-    except (StorageError, RaftPanic, AssertionError) as error:
+    except (StorageError, RaftPanic, AssertionError, IncompatibleVersionError) as error:
         log.critical("the member cannot go on", extra={"error": error})
         return 1
     return 0

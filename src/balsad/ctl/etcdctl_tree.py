@@ -201,6 +201,24 @@ def _lease() -> Command:
     )
 
 
+def _downgrade() -> Command:
+    module = _COMMANDS + "downgrade:"
+    return Command(
+        "downgrade <TARGET_VERSION>",
+        "Downgrade related commands",
+        extra=True,
+        commands=[
+            Command(
+                "validate <TARGET_VERSION>",
+                "Validate downgrade capability before starting downgrade",
+                run=module + "validate",
+            ),
+            Command("enable <TARGET_VERSION>", "Start a downgrade action to cluster", run=module + "enable"),
+            Command("cancel", "Cancel the ongoing downgrade action to cluster", run=module + "cancel"),
+        ],
+    )
+
+
 def _member() -> Command:
     module = _COMMANDS + "member:"
     return Command(
@@ -498,6 +516,7 @@ def make_root() -> Command:
                 run=_COMMANDS + "move_leader:run",
             ),
             watch_command(),
+            _downgrade(),
             Command("version", "Prints the version of etcdctl", run=_COMMANDS + "version:run"),
             _lease(),
             _member(),

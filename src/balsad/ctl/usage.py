@@ -23,11 +23,7 @@ def etcdctl_usage(command: Command, console: Console, is_error: bool) -> None:
         out += ["", "VERSION:", f"\t{VERSION}"]
     if command.commands:
         out += ["", "API VERSION:", f"\t{API_VERSION}", "", "", "COMMANDS:"]
-        out += [
-            f"\t{_name_below(below, command)}\t{below.short}"
-            for below in _all_below(command)
-            if below.run and not below.hidden
-        ]
+        out += [f"\t{_name_below(below, command)}\t{below.short}" for below in _all_below(command) if below.run]
     if command.long:
         out += ["", "DESCRIPTION:"]
         out += [f"\t{line}" for line in command.long.strip("\n\t ").split("\n")]
@@ -55,7 +51,8 @@ def _name_below(command: Command, above: Command) -> str:
 def _all_below(command: Command) -> list[Command]:
     found: list[Command] = []
     for below in command.sorted_commands:
-        found += [below, *_all_below(below)]
+        if not below.hidden:
+            found += [below, *_all_below(below)]
     return found
 
 

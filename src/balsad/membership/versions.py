@@ -132,18 +132,14 @@ def is_valid_version_change(cluster: Version, target: Version) -> bool:
 
 
 def check_not_downgraded(local: Version, cluster: Version | None, downgrade_target: Version | None) -> None:
-    """Refuse to serve a cluster that is ahead of this server.
+    """Refuse to serve a cluster that is ahead of this server, unless it is coming down to its version.
 
-    `downgrade_target` is None while no downgrade is under way.
-    Raises: IncompatibleVersionError. Source: etcd mustDetectDowngrade.
+    `downgrade_target` is None while no downgrade is under way. As in 3.6, and unlike 3.5, whoever has served the
+    cluster goes on doing so until it is replaced.
+    Raises: IncompatibleVersionError. Source: etcd MustDetectDowngrade.
     """
     local = local.minor_only()
-    if downgrade_target is not None:
-        if local != downgrade_target:
-            raise IncompatibleVersionError(
-                "invalid downgrade; server version is not allowed to join when downgrade is enabled"
-            )
-    elif cluster is not None and local < cluster:
+    if cluster is not None and local < cluster and local != downgrade_target:
         raise IncompatibleVersionError("invalid downgrade; server version is lower than determined cluster version")
 
 

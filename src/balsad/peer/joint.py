@@ -51,7 +51,7 @@ class MemberPeers:
         service = member.service
         service.ask_leader_to_promote = self.ask_to_promote
         service.leader_leases = self
-        member.versions.ask_others = self.ask_versions
+        member.versions.ask_others = service.downgrades.ask_others = self.ask_versions
         self.corruption = CorruptionChecks(service, self._hash_of)
         if config.corrupt_check_time_s:
             member.every("corruption check", config.corrupt_check_time_s, self._check_corruption)
@@ -149,6 +149,9 @@ class MemberPeers:
         return LeaseTimes(ttl_s=int(remaining), granted_ttl_s=lease.ttl_s, keys=keys)
 
     async def is_downgrade_enabled(self) -> bool:
+        error = await _answer(self.member.service.linearize)
+        if error is not None:
+            raise error
         return self.member.booted.cluster.downgrade.enabled
 
     # What a follower asks its leader.

@@ -378,6 +378,8 @@ class Member:
             self.every("lease checkpoints", lease_checkpoints.LOOK_S, self._checkpoint_leases)
         self.every("v2 expiry", SYNC_INTERVAL_S, self.v2.sync)
         self.every("cluster version", VERSION_CHECK_S, self.versions.check)
+        if config.downgrade_check_time_s > 0:
+            self.every("downgrade check", config.downgrade_check_time_s, self.service.downgrades.check)
         self.every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
         if self.auto_compaction is not None:
             self.auto_compaction.start(self.env.clock.monotonic(), self.store.current_revision)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+AskVersions = Callable[[Callable[[list[str | None]], None]], None]
+"""Hands over the server versions of all members, None of those that do not tell."""
+
 
 def v2_put(request_id: int, path: str, value: str) -> bytes:
     """The log entry of a v2 PUT."""
@@ -93,7 +96,7 @@ class VersionMonitor:
         self._service = service
         self._proposed: Version | None = None
         # Hands over the server versions of all members, where there are others.
-        self.ask_others: Callable[[Callable[[list[str | None]], None]], None] | None = None
+        self.ask_others: AskVersions | None = None
 
     def check(self) -> None:
         """Propose a new cluster version, if one is due."""

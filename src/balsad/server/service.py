@@ -22,6 +22,7 @@ from balsad.errors import (
 from balsad.proto import raft_internal_pb2, rpc_pb2
 from balsad.server.alarms import NOSPACE
 from balsad.server.apply.dispatch import PLAIN_PUT
+from balsad.server.downgrades import Downgrades
 from balsad.server.lease_checkpoints import LeaseCheckpoints
 from balsad.server.member_changes import MemberChanges
 from balsad.server.passwords import PasswordRequests
@@ -125,6 +126,7 @@ class Service:
         self.member_changes = MemberChanges(self)
         self.passwords = PasswordRequests(self)
         self.lease_checkpoints = LeaseCheckpoints(self)
+        self.downgrades = Downgrades(self)
         auth.on_switch = self._note_local_reads
         # Followers ask the leader; set where there are others to ask.
         self.leader_leases: LeaderLeases | None = None

@@ -89,7 +89,9 @@ def test_version_change_within_one_major() -> None:
         ("3.5.1", "3.5.0", None, True),
         ("3.5.1", "3.6.0", None, False),
         ("3.5.1", "3.6.0", "3.5.0", True),
-        ("3.6.0", "3.6.0", "3.5.0", False),
+        ("3.5.1", "3.6.0", "3.4.0", False),
+        ("3.6.0", "3.6.0", "3.5.0", True),
+        ("3.6.0", "3.5.0", "3.5.0", True),
     ],
 )
 def test_server_behind_its_cluster_refuses(local: str, cluster: str | None, target: str | None, fine: bool) -> None:

@@ -41,6 +41,7 @@ class MaintenanceApi:
         server.unary(prefix + "Hash", self.hash)
         server.unary(prefix + "HashKV", self.hash_kv)
         server.unary(prefix + "MoveLeader", self.move_leader)
+        server.unary(prefix + "Downgrade", self.downgrade)
         server.stream(prefix + "Snapshot", self.snapshot)
 
     def _header(self) -> bytes:
@@ -135,6 +136,30 @@ class MaintenanceApi:
                 call.respond(b"")
 
         self._service.move_leader(decode(rpc_pb2.MoveLeaderRequest, raw).targetID, done)
+
+    def downgrade(self, call: Call, raw: bytes) -> None:
+        self._door.admit(call.headers)
+        request = decode(rpc_pb2.DowngradeRequest, raw)
+        service = self._service
+
+        def done(error: RequestError | None) -> None:
+            if error is not None:
+                call.fail(error.code, error.text)
+            else:
+                response = rpc_pb2.DowngradeResponse(version=service.cluster_version)
+                call.respond(self._header() + response.SerializeToString())
+
+        def go_on() -> None:
+            if request.action == rpc_pb2.DowngradeRequest.VALIDATE:
+                service.downgrades.validate(request.version, done)
+            elif request.action == rpc_pb2.DowngradeRequest.ENABLE:
+                service.downgrades.enable(request.version, done)
+            elif request.action == rpc_pb2.DowngradeRequest.CANCEL:
+                service.downgrades.cancel(done)
+            else:
+                raise UnknownError("etcdserver: unknown method")
+
+        service.access.for_admin(call, go_on)
 
     def snapshot(self, call: Call) -> StreamHandler:
         self._door.admit(call.headers, kind="stream", serves_learner=True)

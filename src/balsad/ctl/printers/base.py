@@ -95,6 +95,9 @@ class Printer:
     def move_leader(self, leader_id: int, target_id: int, response: m.MoveLeaderResponse) -> None:
         self.response(response)
 
+    def downgrade(self, what: str, response: m.DowngradeResponse) -> None:
+        self.response(response)
+
     def alarms(self, response: m.AlarmResponse) -> None:
         self.response(response)
 

@@ -122,6 +122,9 @@ class SimplePrinter(Printer):
     def move_leader(self, leader_id: int, target_id: int, response: m.MoveLeaderResponse) -> None:
         self.console.print(f"Leadership transferred from {leader_id:x} to {target_id:x}")
 
+    def downgrade(self, what: str, response: m.DowngradeResponse) -> None:
+        self.console.print(f"Downgrade {what} success, cluster version {response.version}")
+
     def alarms(self, response: m.AlarmResponse) -> None:
         for alarm in response.alarms:
             text = f"memberID:{alarm.memberID} " if alarm.memberID else ""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from balsad.config.versions import ETCD_VERSION
 from balsad.errors import RequestError
 from balsad.membership import (
     Attributes,
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CLUSTER_FIELDS = frozenset(("cluster_version_set", "cluster_member_attr_set", "downgrade_info_set"))
+_CLUSTER_FIELDS = frozenset(
+    ("cluster_version_set", "cluster_member_attr_set", "downgrade_info_set", "downgrade_version_test")
+)
 
 
 class ClusterApplier:
@@ -59,9 +62,13 @@ class ClusterApplier:
                 Attributes(name=attributes.name, client_urls=tuple(attributes.client_urls)),
                 is_new,
             )
-        else:
+        elif field == "downgrade_info_set":
             downgrade = Downgrade(target=request.ver, enabled=True) if request.enabled else Downgrade()
             self.cluster.set_downgrade(downgrade, apply_v3=is_new)
+            if downgrade.enabled:
+                versions = {"target-version": downgrade.target, "server-version": ETCD_VERSION}
+                log.info("The server is ready to downgrade", extra=versions)
+        # The version test changes nothing: who can read it has passed.
         return b""
 
     def apply_conf_change(
