@@ -1,7 +1,8 @@
-"""Clients that run beside what is measured, in a process of their own: puts that keep a member busy, or a prober.
+"""Clients that run beside what is measured, each kind in a process of its own.
 
     python -m bench.aside puts ADDRESS CONNECTIONS STREAMS KEYS
     python -m bench.aside prober ADDRESS KEY
+    python -m bench.aside idle ADDRESS CONNECTIONS
 
 Each says `ready` once it is at work, goes on until its standard input closes, and then prints one JSON object.
 """
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from balsad.proto import rpc_pb2 as rpc
-from bench.connection import Connection, LoadError, connect, grpc_message, run_loop
+from bench.connection import Connection, LoadError, connect, connect_all, grpc_message, run_loop
 from bench.contenders import ROOT
 from bench.load import LoadConnection, Request, percentile, summarize
 from bench.workloads import PUT, RANGE, large_key, put_request
@@ -156,6 +157,20 @@ async def _probe(address: str, key: bytes) -> dict[str, float]:
     }
 
 
+async def _idle(address: str, connections: int) -> dict[str, float]:
+    """Connections that have said hello and nothing since."""
+    opened = [Connection(RANGE, address) for _ in range(connections)]
+    await connect_all(address, opened)
+    print("ready", flush=True)
+    await _input_closed()
+    lost = sum(one.failure is not None for one in opened)
+    if lost:
+        raise LoadError(f"{lost} of {connections} connections were lost")
+    for one in opened:
+        one.close()
+    return {"connections": connections}
+
+
 def main() -> int:
     what, address, *rest = sys.argv[1:]
     if what == "prober":
@@ -163,6 +178,8 @@ def main() -> int:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, -10)
         result = run_loop(_probe(address, rest[0].encode()))
+    elif what == "idle":
+        result = run_loop(_idle(address, int(rest[0])))
     else:
         connections, streams, keys = map(int, rest)
         result = run_loop(_put_on(address, connections, streams, keys))

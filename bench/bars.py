@@ -15,6 +15,9 @@ P99_NO_WORSE = Bar("p99_ms", at_most=1.0)
 NOT_SLOWER = Bar("per_s", at_least=1.0)
 
 
+NO_WORSE = (NOT_SLOWER, P99_NO_WORSE)
+
+
 def both(*bars: Bar) -> Bars:
     return {UNCOMPILED: bars, COMPILED: bars}
 
@@ -49,3 +52,6 @@ START_UP = both(Bar("seconds", at_most=0.5), *_MEMORY)
 NO_LONGER = both(Bar("seconds", at_most=1.0))
 STALLS = both(Bar("longest_ms", at_most=STALL_MS, of="ours"))
 NO_LATER = both(Bar("longest_ms", at_most=1.0))
+
+# Leases expire at a pace that etcd sets: a thousand in a second, looked for twice in a second.
+EXPIRY = both(Bar("late_s", at_most=1.1), Bar("cpu_us", at_most=1.0), Bar("longest_ms", at_most=STALL_MS, of="ours"))

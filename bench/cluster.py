@@ -15,7 +15,7 @@ from bench.contenders import FLAGS, Contender
 from bench.figures import Sample, Samples
 from bench.load import Target
 from bench.setting import Cell, Setting
-from bench.single import WARM_UP_S, clients_text, measure
+from bench.single import clients_text, measure, warm_up
 from bench.workloads import PUT_ONE, RANGE_LINEARIZABLE, Workload, fill
 from tests.interop.clusters import Cluster, cluster
 
@@ -63,7 +63,7 @@ def _load_cell(workload: Workload, way: str, connections: int, streams: int) -> 
     def measure_one(setting: Setting, contender: Contender) -> Sample:
         one = clusters(setting)[contender.form]
         where = targets(one, way, connections, streams)
-        setting.generate(workload.request, where, WARM_UP_S)
+        warm_up(setting, workload, where)
         return measure(setting, workload, where, [member.process.pid for member in one.members.values()])
 
     def run(setting: Setting) -> Samples:
@@ -80,7 +80,7 @@ def _failover_cell() -> Cell:
     return Cell(GROUP, "the leader is killed under puts", bars.FAILOVER, run)
 
 
-def cells() -> list[Cell]:
+def cells(is_quick: bool) -> list[Cell]:
     loads = [
         _load_cell(workload, way, connections, streams)
         for workload in (PUT_ONE, RANGE_LINEARIZABLE)

@@ -1,9 +1,9 @@
-"""One client connection that speaks just enough gRPC: raw HTTP/2 frames, any number of unary calls in flight.
+"""One client connection that speaks just enough gRPC: raw HTTP/2 frames, any number of calls in flight.
 
 It asks the server for a header table of size 0, so that equal trailers are
 equal bytes: each distinct block is decoded once, and a call has succeeded only
 with grpc-status 0. What is done with a call that ends is a subclass's business
-(`ended`).
+(`ended`), and with what comes on a stream (`received`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import hpack
@@ -24,9 +24,12 @@ END_STREAM, ACK, END_HEADERS = 1, 1, 4
 WINDOW: Final = 2**31 - 1
 DEFAULT_WINDOW: Final = 65_535
 FRAME_MAX: Final = 16_384
+GRPC_PREFIX: Final = 5
 HEADER_TABLE_SIZE: Final = 1
 INITIAL_WINDOW_SIZE: Final = 4
 READY_S: Final = 30.0
+CONNECTS_MAX: Final = 100
+"""So many at once do not overflow a server's backlog."""
 _HEAD: Final = struct.Struct(">I")
 
 
@@ -66,14 +69,15 @@ def header_block(path: str, authority: str) -> bytes:
 class Connection(asyncio.Protocol):
     """Sends calls of one method and tells `ended` of each."""
 
+    takes_data = False
+    """Whether `received` is told of what comes."""
+
     def __init__(self, path: str, authority: str) -> None:
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.failure: str | None = None
         self.data_bytes = 0
         """How much came in DATA frames: messages and five bytes for each."""
-        self.last_answer = b""
-        """What was in the DATA frame that came last; of a short answer, the message."""
         self._block = header_block(path, authority)
         self._table_update = b""
         """What the next header block begins with: RFC 7541 4.2, a new limit of the table is agreed to."""
@@ -92,6 +96,9 @@ class Connection(asyncio.Protocol):
 
     def ended(self, stream: int, is_ok: bool, started: float, now: float) -> None:
         """A call has ended; times by perf_counter. Calls may be begun here, they leave with the others."""
+
+    def received(self, stream: int, data: bytes) -> None:
+        """A DATA frame's payload has come: messages with five bytes before each, or parts of them."""
 
     def failed_whole(self, reason: str) -> None:
         """The connection is of no use any more."""
@@ -112,11 +119,7 @@ class Connection(asyncio.Protocol):
 
     def begin_call(self, message: bytes, now: float) -> int:
         """The stream of a new call; it leaves with the next `flush`. `message` has gRPC's five bytes in front."""
-        stream = self._next_stream
-        self._next_stream = stream + 2
-        self._started[stream] = now
-        self._out.append(frame(HEADERS, END_HEADERS, stream, self._table_update + self._block))
-        self._table_update = b""
+        stream = self.open_stream(now)
         size = len(message)
         if size <= FRAME_MAX and size <= self._send_window and size <= self._stream_window:
             self._send_window -= size
@@ -125,6 +128,22 @@ class Connection(asyncio.Protocol):
             self._unsent[stream] = (memoryview(message), self._stream_window)
             self._send_unsent()
         return stream
+
+    def open_stream(self, now: float) -> int:
+        """A stream without a message yet."""
+        stream = self._next_stream
+        self._next_stream = stream + 2
+        self._started[stream] = now
+        self._out.append(frame(HEADERS, END_HEADERS, stream, self._table_update + self._block))
+        self._table_update = b""
+        return stream
+
+    def send_on(self, stream: int, message: bytes) -> None:
+        """Send one of many short messages on an open stream, with the next `flush`.
+
+        The stream's window is not watched: the server is known to give back what it has read.
+        """
+        self._out.append(frame(DATA, 0, stream, message))
 
     def flush(self) -> None:
         if self._out and self._transport is not None:
@@ -165,7 +184,8 @@ class Connection(asyncio.Protocol):
             if kind == DATA:
                 self._received += size
                 self.data_bytes += size
-                self.last_answer = buffer[body + 5 : pos]
+                if self.takes_data:
+                    self.received(_HEAD.unpack_from(buffer, body - 4)[0], buffer[body:pos])
             elif kind == HEADERS:
                 if flags & END_STREAM:
                     stream = _HEAD.unpack_from(buffer, body - 4)[0]
@@ -244,12 +264,24 @@ async def connect(address: str, connection: C) -> C:
     return connection
 
 
+async def connect_all(address: str, connections: Sequence[Connection]) -> None:
+    """Connect them, some at a time. Raises what `connect` does."""
+    for first in range(0, len(connections), CONNECTS_MAX):
+        await asyncio.gather(*(connect(address, one) for one in connections[first : first + CONNECTS_MAX]))
+
+
 class _OneCall(Connection):
     """Takes one call's whole answer."""
+
+    takes_data = True
 
     def __init__(self, path: str, authority: str) -> None:
         super().__init__(path, authority)
         self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.parts: list[bytes] = []
+
+    def received(self, stream: int, data: bytes) -> None:
+        self.parts.append(data)
 
     def ended(self, stream: int, is_ok: bool, started: float, now: float) -> None:
         self.done.set_result(is_ok)
@@ -259,7 +291,7 @@ class _OneCall(Connection):
             self.done.set_result(False)
 
 
-async def _call(address: str, path: str, body: bytes, timeout_s: float) -> tuple[bytes, int]:
+async def _call(address: str, path: str, body: bytes, timeout_s: float) -> bytes:
     connection = _OneCall(path, address)
     try:
         await connect(address, connection)
@@ -267,7 +299,7 @@ async def _call(address: str, path: str, body: bytes, timeout_s: float) -> tuple
         connection.flush()
         if not await asyncio.wait_for(connection.done, timeout_s):
             raise LoadError(f"{path}: {connection.failure}")
-        return connection.last_answer, connection.data_bytes
+        return b"".join(connection.parts)[GRPC_PREFIX:]
     except (OSError, TimeoutError) as error:
         raise LoadError(f"{path} of {address}: {error or type(error).__name__}") from error
     finally:
@@ -285,10 +317,5 @@ def run_loop(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def call(address: str, path: str, body: bytes, timeout_s: float = 60.0) -> bytes:
-    """The answer of one call (of a long one the last DATA frame, without its first five bytes). Raises LoadError."""
-    return run_loop(_call(address, path, body, timeout_s))[0]
-
-
-def answer_bytes(address: str, path: str, body: bytes) -> int:
-    """How long the answer of one call is on the wire, frames' heads apart. Raises LoadError."""
-    return run_loop(_call(address, path, body, 60.0))[1]
+    """The answer of one call. Raises LoadError."""
+    return run_loop(_call(address, path, body, timeout_s))

@@ -31,6 +31,7 @@ FIGURES: Final[dict[str, tuple[str, str, int]]] = {
     "probe_p99_ms": ("answer, p99", "ms", 1),
     "longest_ms": ("longest answer", "ms", 1),
     "over_50": ("answers over 50 ms", "", 0),
+    "late_s": ("after their time", "s", 2),
     "took_s": ("took meanwhile", "s", 2),
     "pause_s": ("pause", "s", 2),
     "kib_each": ("memory for each", "KiB", 1),

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.connection import LoadError, grpc_message
+from bench.cpu import Meter
 from bench.load import Load, Request, Target, percentile
 
 PROCESSES = 4
@@ -36,10 +37,12 @@ def _shares(targets: Sequence[Target], processes: int) -> list[Target]:
     return shares
 
 
-def generate(request: Request, targets: Sequence[Target], seconds: float, processes: int = PROCESSES) -> Load:
+def generate(
+    request: Request, targets: Sequence[Target], seconds: float, meter: Meter, processes: int = PROCESSES
+) -> Load:
     """The same as `bench.load.generate`, with few of the bodies. Raises LoadError."""
     shares = _shares(targets, processes)
-    with tempfile.TemporaryDirectory() as name:
+    with meter, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         started = [_start(request, share, seconds, folder / str(number), number) for number, share in enumerate(shares)]
         outputs = []

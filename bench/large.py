@@ -193,7 +193,7 @@ def stalls(disturbance: Disturbance) -> Callable[[Setting, Contender], Sample]:
     return measure
 
 
-def cells() -> list[Cell]:
+def cells(is_quick: bool) -> list[Cell]:
     def cell(name: str, claims: Bars, measure: Callable[[Setting, Contender], Sample]) -> Cell:
         return Cell(
             GROUP,

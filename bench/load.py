@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.connection import Connection, LoadError, connect, grpc_message, run_loop
+from bench.connection import Connection, LoadError, connect_all, grpc_message, run_loop
+from bench.cpu import Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +123,38 @@ def summarize(opened: Sequence[LoadConnection], seconds: float) -> Load:
     )
 
 
-async def _drive(request: Request, targets: Sequence[Target], seconds: float | None) -> Load:
+def _sharing(request: Request, target: Target, number: int) -> LoadConnection:
+    """The connection that sends this share of the bodies."""
+    size = len(request.bodies)
+    first, end = size * number // target.connections, size * (number + 1) // target.connections
+    return LoadConnection(request, target.address, target.streams, first, end - first)
+
+
+async def _drive(request: Request, targets: Sequence[Target], seconds: float | None, meter: Meter) -> Load:
     opened: list[LoadConnection] = []
     try:
         for target in targets:
-            for _ in range(target.connections):
-                calls = None if seconds is not None else len(request.bodies)
-                one = LoadConnection(request, target.address, target.streams, len(opened) * 97, calls)
+            for number in range(target.connections):
+                if seconds is not None:
+                    one = LoadConnection(request, target.address, target.streams, len(opened) * 97)
+                else:
+                    one = _sharing(request, target, number)
                 opened.append(one)
-                await connect(target.address, one)
-        began = time.perf_counter()
-        for one in opened:
-            one.begin()
-        if seconds is None:
+            await connect_all(target.address, opened[-target.connections :])
+        with meter:
+            began = time.perf_counter()
             for one in opened:
-                await one.drained
-        else:
-            await asyncio.sleep(seconds)
+                one.begin()
+            if seconds is None:
+                for one in opened:
+                    await one.drained
+            else:
+                await asyncio.sleep(seconds)
+                for one in opened:
+                    one.stop()
+            lasted = time.perf_counter() - began
             for one in opened:
-                one.stop()
-        lasted = time.perf_counter() - began
-        for one in opened:
-            await asyncio.wait_for(one.drained, 60)
+                await asyncio.wait_for(one.drained, 60)
     except (OSError, TimeoutError) as error:
         raise LoadError(f"{request.path}: {error or type(error).__name__}") from error
     finally:
@@ -152,11 +163,11 @@ async def _drive(request: Request, targets: Sequence[Target], seconds: float | N
     return summarize(opened, lasted)
 
 
-def generate(request: Request, targets: Sequence[Target], seconds: float) -> Load:
-    """Keep the targets' calls in flight for so long. Raises LoadError."""
-    return run_loop(_drive(request, targets, seconds))
+def generate(request: Request, targets: Sequence[Target], seconds: float, meter: Meter) -> Load:
+    """Keep the targets' calls in flight for so long, `meter` being open meanwhile. Raises LoadError."""
+    return run_loop(_drive(request, targets, seconds, meter))
 
 
-def send_all(request: Request, address: str, streams: int) -> Load:
-    """Send each body once, `streams` at a time on one connection. Raises LoadError."""
-    return run_loop(_drive(request, [Target(address, 1, streams)], None))
+def send_all(request: Request, target: Target, meter: Meter) -> Load:
+    """Send each body once. Raises LoadError."""
+    return run_loop(_drive(request, [target], None, meter))

@@ -15,13 +15,19 @@ LOAD_HEADING = (
 )
 
 
+LOAD_FIGURES = ("per_s", "p50_ms", "p99_ms", "cpu_us", "rss_mib", "anon_mib")
+
+
 def is_load(row: Row) -> bool:
     """Rows of loads are printed on one line each; all others a line for each figure."""
     return "per_s" in row.figures() and "p50_ms" in row.figures()
 
 
 def lines(row: Row) -> list[str]:
-    return [_load_line(row)] if is_load(row) else _figure_lines(row)
+    if not is_load(row):
+        return _figure_lines(row)
+    also = [_figure_line(row, name) for name in row.figures() if name not in LOAD_FIGURES]
+    return [_load_line(row), *also]
 
 
 def _pair(row: Row, figure: str, width: int, digits: int) -> str:
@@ -45,16 +51,16 @@ def _load_line(row: Row) -> str:
 
 
 def _figure_lines(row: Row) -> list[str]:
-    verdicts = row.verdicts()
-    found = []
-    for name in row.figures():
-        title, unit, digits = FIGURES[name]
-        mine = [verdict for verdict in verdicts if verdict.bar.figure == name]
-        said = ", ".join(f"{verdict.bar}: {'met' if verdict.is_met else 'NOT MET'}" for verdict in mine)
-        ratio = f"{row.ratio(name):6.2f}x {_spread(row.ratios(name))}" if row.ratios(name) else f"{'-':>7}"
-        ours, theirs = (f"{value:.{digits}f}" for value in (row.our_median(name), row.their_median(name)))
-        found.append(f"  {row.form:11} {title:20} {ours:>9} / {theirs:>9} {unit:4} {ratio:22} {said}".rstrip())
-    return found
+    return [_figure_line(row, name) for name in row.figures()]
+
+
+def _figure_line(row: Row, name: str) -> str:
+    title, unit, digits = FIGURES[name]
+    mine = [verdict for verdict in row.verdicts() if verdict.bar.figure == name]
+    said = ", ".join(f"{verdict.bar}: {'met' if verdict.is_met else 'NOT MET'}" for verdict in mine)
+    ratio = f"{row.ratio(name):6.2f}x {_spread(row.ratios(name))}" if row.ratios(name) else f"{'-':>7}"
+    ours, theirs = (f"{value:.{digits}f}" for value in (row.our_median(name), row.their_median(name)))
+    return f"  {row.form:11} {title:20} {ours:>9} / {theirs:>9} {unit:4} {ratio:22} {said}".rstrip()
 
 
 def short_verdict(row: Row) -> str:

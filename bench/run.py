@@ -19,14 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import cluster, h2load, large, load, single
+from bench import cluster, h2load, large, load, scale, single
 from bench.connection import LoadError
 from bench.contenders import COMPILED, UNCOMPILED, Contender, etcd, instead, ours
 from bench.figures import Row, rows
 from bench.report import LOAD_HEADING, Progress, is_load, json_line, lines, summary
 from bench.setting import Cell, Setting
 
-GROUPS = {module.GROUP: module.cells for module in (single, cluster, large)}
+GROUPS = {module.GROUP: module.cells for module in (single, scale, cluster, large)}
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -66,7 +66,7 @@ def chosen(options: argparse.Namespace) -> list[Cell]:
     return [
         cell
         for group in options.group or GROUPS
-        for cell in GROUPS[group]()
+        for cell in GROUPS[group](options.quick)
         if not options.only or any(text in cell.name for text in options.only)
     ]
 

@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 from bench.bars import Bars
 from bench.contenders import FLAGS, Contender
+from bench.cpu import Meter
 from bench.figures import Sample, Samples
 from bench.load import Load, Request, Target
 from bench.report import Progress
@@ -18,7 +19,7 @@ from tests.interop.servers import Member, start
 
 T = TypeVar("T")
 
-Generate = Callable[[Request, Sequence[Target], float], Load]
+Generate = Callable[[Request, Sequence[Target], float, Meter], Load]
 
 
 @dataclass(slots=True)
@@ -53,6 +54,21 @@ class Setting:
             self._made[name] = self.shared.enter_context(make())
         return cast(T, self._made[name])
 
+    def with_generator(self, generate: Generate) -> Setting:
+        """The same, for a cell that only this generator can serve; what is shared is not to be asked of it."""
+        return Setting(
+            contenders=self.contenders,
+            pairs=self.pairs,
+            seconds=self.seconds,
+            keys=self.keys,
+            is_quick=self.is_quick,
+            generate=generate,
+            folder=self.folder,
+            keep=self.keep,
+            progress=self.progress,
+            shared=self.shared,
+        )
+
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self.folder, ignore_cleanup_errors=True) as name:
@@ -66,6 +82,12 @@ class Setting:
                 contender.form: stack.enter_context(start(contender.program, folder / contender.form, *FLAGS, *flags))
                 for contender in self.contenders
             }
+
+    @contextlib.contextmanager
+    def member(self, contender: Contender, *flags: str) -> Iterator[Member]:
+        """A new member of one contender alone."""
+        with self.new_folder() as folder, start(contender.program, folder / "data", *FLAGS, *flags) as member:
+            yield member
 
 
 @dataclass(frozen=True, slots=True)

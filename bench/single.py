@@ -13,7 +13,7 @@ from typing import Final
 from bench import bars
 from bench.cpu import Meter, memory_mib
 from bench.figures import OTHERS, Sample, Samples
-from bench.load import Target
+from bench.load import Load, Target
 from bench.setting import Cell, Setting
 from bench.workloads import (
     PUT_ONE,
@@ -30,15 +30,8 @@ GROUP: Final = "single"
 WARM_UP_S: Final = 0.3
 
 
-def measure(setting: Setting, workload: Workload, targets: Sequence[Target], pids: Sequence[int]) -> Sample:
-    """One load on one member or cluster; raises LoadError when it did not do what it was asked."""
-    address = targets[0].address
-    expected_bytes = workload.probe(address)
-    revision_before = revision(address)
-    with Meter(pids) as meter:
-        load = setting.generate(workload.request, targets, setting.seconds)
-    workload.judge(load, expected_bytes, revision(address) - revision_before)
-    workload.probe(address)
+def sample_of(load: Load, meter: Meter, pids: Sequence[int]) -> Sample:
+    """What is said of a load on these servers."""
     rss, anonymous = memory_mib(pids)
     return {
         "per_s": load.per_second,
@@ -51,20 +44,34 @@ def measure(setting: Setting, workload: Workload, targets: Sequence[Target], pid
     }
 
 
+def measure(setting: Setting, workload: Workload, targets: Sequence[Target], pids: Sequence[int]) -> Sample:
+    """One load on one member or cluster; raises LoadError when it did not do what it was asked."""
+    address = targets[0].address
+    expected_bytes = workload.probe(address)
+    revision_before = revision(address)
+    meter = Meter(pids)
+    load = setting.generate(workload.request, targets, setting.seconds, meter)
+    workload.judge(load, expected_bytes, revision(address) - revision_before)
+    workload.probe(address)
+    return sample_of(load, meter, pids)
+
+
+def warm_up(setting: Setting, workload: Workload, targets: Sequence[Target]) -> None:
+    setting.generate(workload.request, targets, WARM_UP_S, Meter([]))
+
+
 def load_cell(group: str, workload: Workload, connections: int, streams: int, claims: bars.Bars) -> Cell:
     """A cell of one workload on one member."""
 
     def run(setting: Setting) -> Samples:
         with setting.members() as members:
-            for member in members.values():
+            targets = {form: [Target(member.address, connections, streams)] for form, member in members.items()}
+            for form, member in members.items():
                 fill(member.address)
-                setting.generate(workload.request, [Target(member.address, connections, streams)], WARM_UP_S)
+                warm_up(setting, workload, targets[form])
             return setting.in_turn(
                 lambda contender: measure(
-                    setting,
-                    workload,
-                    [Target(members[contender.form].address, connections, streams)],
-                    [members[contender.form].process.pid],
+                    setting, workload, targets[contender.form], [members[contender.form].process.pid]
                 )
             )
 
@@ -78,7 +85,7 @@ def clients_text(connections: int, streams: int) -> str:
     return f"{clients} clients on {connections} connection{'s' if connections > 1 else ''}"
 
 
-def cells() -> list[Cell]:
+def cells(is_quick: bool) -> list[Cell]:
     every = ((1, 1), (1, 100), (10, 10), (100, 1), (100, 10))
     few = ((1, 1), (10, 10), (100, 10))
     shapes = {

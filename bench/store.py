@@ -19,7 +19,7 @@ from bench.connection import LoadError, call
 from bench.contenders import FLAGS, Contender
 from bench.cpu import Meter, memory_mib
 from bench.figures import OTHERS, Sample
-from bench.load import Request, send_all
+from bench.load import Request, Target, send_all
 from bench.setting import Setting
 from bench.workloads import RANGE, TXN, large_key, large_value
 from tests.interop.servers import Member, start
@@ -62,7 +62,7 @@ def put_keys(setting: Setting, address: str, keys: int) -> float:
     for first in range(0, keys, CHUNK_KEYS):
         setting.progress.say(f"{first} of {keys} keys put")
         request = Request(TXN, _Txns(first, min(first + CHUNK_KEYS, keys)))
-        seconds += send_all(request, address, TXNS_IN_FLIGHT).seconds
+        seconds += send_all(request, Target(address, 1, TXNS_IN_FLIGHT), Meter([])).seconds
     return seconds
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from balsad.proto import rpc_pb2 as rpc
-from bench.connection import LoadError, answer_bytes, call
+from bench.connection import GRPC_PREFIX, LoadError, call
 from bench.load import Load, Request
 
 KEYS: Final = 1000
@@ -29,9 +29,10 @@ class Workload:
 
     def probe(self, address: str) -> int:
         """The length of an answer, one call having been answered rightly. Raises LoadError."""
-        if not self.check(call(address, self.request.path, self.request.bodies[0])):
+        answer = call(address, self.request.path, self.request.bodies[0])
+        if not self.check(answer):
             raise LoadError(f"{self.name}: a wrong answer")
-        return answer_bytes(address, self.request.path, self.request.bodies[0])
+        return len(answer) + GRPC_PREFIX
 
     def judge(self, load: Load, expected_bytes: int, revisions: int) -> None:
         """Raises LoadError when a load shows that not every call did what it should.
@@ -102,8 +103,8 @@ def is_one_key(answer: bytes) -> bool:
 
 
 def _is_many_keys(answer: bytes) -> bool:
-    # The last of many frames: the end of the message, where the value of the last key lies.
-    return VALUE in answer
+    found = rpc.RangeResponse.FromString(answer)
+    return found.count == len(found.kvs) == KEYS and found.kvs[-1].key == stored_key(KEYS - 1)
 
 
 def _is_txn(answer: bytes) -> bool:
