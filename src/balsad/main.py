@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from balsad.api import Handler, MemberPages, client_handler, monitoring_handler, register_services, v2_mounts
+from balsad.api import Gateway, Handler, MemberPages, client_handler, monitoring_handler, register_services, v2_mounts
 from balsad.config import (
     ServerConfig,
     StartError,
@@ -238,6 +238,8 @@ def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: Peer
     mounts: dict[str, Handler] = {}
     if member.config.enable_v2:
         mounts |= v2_mounts(member.service, member.v2, links.append_counts)
+    if member.config.enable_grpc_gateway:
+        mounts["/v3/"] = Gateway(server)
     server.http = client_handler(pages, metrics, member.config, mounts=mounts)
     monitoring.http = monitoring_handler(pages, metrics)
     member.flush_answers = server.flush

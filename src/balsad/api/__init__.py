@@ -1,11 +1,13 @@
 """What clients talk to: gRPC services, and the plain HTTP beside them."""
 
+from balsad.api.gateway import Gateway
 from balsad.api.member_pages import MemberPages
 from balsad.api.v2 import v2_mounts
 from balsad.api.v3 import GrpcServices, register_services
 from balsad.api.web import Handler, client_handler, monitoring_handler
 
 __all__ = [
+    "Gateway",
     "GrpcServices",
     "Handler",
     "MemberPages",

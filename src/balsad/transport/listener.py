@@ -126,6 +126,13 @@ def adopt(server: RpcServer, transport: asyncio.Transport, data: bytes) -> None:
     first.data_received(data)
 
 
+def adopt_transport(server: RpcServer, transport: Any) -> None:
+    """Serve what has just connected and will speak for itself."""
+    first = FirstBytes(server, None)
+    transport.set_protocol(first)
+    first.connection_made(transport)
+
+
 class Listener:
     """A socket that takes clients."""
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from balsad.transport import listener
 from balsad.transport.call import Call
@@ -91,6 +91,10 @@ class RpcServer:
     def adopt(self, transport: asyncio.Transport, data: bytes) -> None:
         """Serve a connection that somebody else accepted and has read `data` from."""
         listener.adopt(self, transport, data)
+
+    def adopt_transport(self, transport: Any) -> None:
+        """Serve a client that is no socket: `transport` is one as asyncio has it, and gets its protocol here."""
+        listener.adopt_transport(self, transport)
 
     async def listen_unix(self, path: str, tls: ServerTls | None = None) -> listener.Listener:
         """Take clients on a unix socket."""
