@@ -16,7 +16,16 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from balsad.api import Gateway, Handler, MemberPages, client_handler, monitoring_handler, register_services, v2_mounts
+from balsad.api import (
+    Gateway,
+    Handler,
+    MemberPages,
+    client_handler,
+    monitoring_handler,
+    register_concurrency,
+    register_services,
+    v2_mounts,
+)
 from balsad.config import (
     ServerConfig,
     StartError,
@@ -229,6 +238,7 @@ def _check_founding(config: ServerConfig) -> None:
 def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: PeerTransport) -> None:
     """Hang the member's API on its servers."""
     services = register_services(server, member.service)
+    register_concurrency(server)
     pages = MemberPages(member.service)
     metrics = member.metrics
     metrics.methods = lambda: server.methods

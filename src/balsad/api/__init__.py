@@ -1,5 +1,6 @@
 """What clients talk to: gRPC services, and the plain HTTP beside them."""
 
+from balsad.api.concurrency import register_concurrency
 from balsad.api.gateway import Gateway
 from balsad.api.member_pages import MemberPages
 from balsad.api.v2 import v2_mounts
@@ -13,6 +14,7 @@ __all__ = [
     "MemberPages",
     "client_handler",
     "monitoring_handler",
+    "register_concurrency",
     "register_services",
     "v2_mounts",
 ]

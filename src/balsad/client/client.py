@@ -46,6 +46,7 @@ class Client:
         at least 10), and given up `keepalive_timeout_s` later.
     loop: an event loop other than the running asyncio loop (`balsad.client.loops`).
     either_mode: an endpoint of this machine without a scheme is tried with and without TLS.
+    channel: what to call through, instead of one of its own to the endpoints.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Client:
         loop: Loop | None = None,
         either_mode: bool = False,
         random: Callable[[], float] = _random,
+        channel: Channel | None = None,
     ) -> None:
         if not endpoints:
             raise ValueError("etcdclient: no available endpoints")
@@ -76,7 +78,7 @@ class Client:
         self._keepalive = (keepalive_time_s, keepalive_timeout_s)
         self._either_mode = either_mode
         self._random = random
-        self.channel = Channel(
+        self.channel = channel or Channel(
             loop,
             endpoints,
             tls=tls,

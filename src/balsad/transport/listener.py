@@ -126,9 +126,10 @@ def adopt(server: RpcServer, transport: asyncio.Transport, data: bytes) -> None:
     first.data_received(data)
 
 
-def adopt_transport(server: RpcServer, transport: Any) -> None:
-    """Serve what has just connected and will speak for itself."""
+def adopt_transport(server: RpcServer, transport: Any, peer_name: str) -> None:
+    """Serve what has just connected, on behalf of whoever has this name."""
     first = FirstBytes(server, None)
+    first.peer_name = peer_name
     transport.set_protocol(first)
     first.connection_made(transport)
 

@@ -92,9 +92,9 @@ class RpcServer:
         """Serve a connection that somebody else accepted and has read `data` from."""
         listener.adopt(self, transport, data)
 
-    def adopt_transport(self, transport: Any) -> None:
+    def adopt_transport(self, transport: Any, peer_name: str = "") -> None:
         """Serve a client that is no socket: `transport` is one as asyncio has it, and gets its protocol here."""
-        listener.adopt_transport(self, transport)
+        listener.adopt_transport(self, transport, peer_name)
 
     async def listen_unix(self, path: str, tls: ServerTls | None = None) -> listener.Listener:
         """Take clients on a unix socket."""

@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError, Message
 from balsad import go_json
 from balsad.api.gateway.go_scan import EndOfInputError, GoJsonError, scan
 from balsad.api.gateway.jsonpb import parse, render
-from balsad.api.gateway.loopback import Loopback
 from balsad.api.gateway.routes import ROUTES, Route
+from balsad.api.loopback import Loopback
 from balsad.api.web import refuse
 from balsad.errors import Code
 from balsad.transport import HttpRequest, HttpResponder, RpcServer

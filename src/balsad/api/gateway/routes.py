@@ -1,7 +1,7 @@
 """Which path of the gateway calls which method.
 
-Source: etcd api/etcdserverpb/rpc.proto (google.api.http) as 3.5.1 binds it; the hash of the keys has a path of its own
-since.
+Source: etcd rpc.proto, v3lock.proto, v3election.proto (google.api.http) as 3.5.1 binds them; the hash of the keys has a
+path of its own since.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Final
 from google.protobuf.message import Message
 
 from balsad.proto import rpc_pb2 as rpc
+from balsad.proto import v3election_pb2 as election
+from balsad.proto import v3lock_pb2 as lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,17 @@ def _routes() -> dict[str, Route]:
         has_many_requests=True,
         stays_open=True,
     )
+    for service, request, answer in (
+        ("v3lockpb.Lock/Lock", lock.LockRequest, lock.LockResponse),
+        ("v3lockpb.Lock/Unlock", lock.UnlockRequest, lock.UnlockResponse),
+        ("v3electionpb.Election/Campaign", election.CampaignRequest, election.CampaignResponse),
+        ("v3electionpb.Election/Proclaim", election.ProclaimRequest, election.ProclaimResponse),
+        ("v3electionpb.Election/Leader", election.LeaderRequest, election.LeaderResponse),
+        ("v3electionpb.Election/Resign", election.ResignRequest, election.ResignResponse),
+        ("v3electionpb.Election/Observe", election.LeaderRequest, election.LeaderResponse),
+    ):
+        name = service.rpartition(".")[2].lower()
+        found[f"/v3/{name}"] = Route(f"/{service}", request, answer, has_many_answers=name.endswith("observe"))
     return found
 
 

@@ -1,6 +1,6 @@
 """A gRPC connection of this process to itself, without a socket.
 
-The gateway is a client like others, as in etcd: its calls pass the same checks, limits and counters.
+The gateway, locks and elections are clients like others, as in etcd: their calls pass the same checks and counters.
 """
 
 from __future__ import annotations
@@ -87,16 +87,26 @@ class _End:
 class Loopback:
     """Calls of this server's own methods; it connects at the first call, and again when the connection was lost."""
 
-    def __init__(self, server: RpcServer) -> None:
+    def __init__(self, server: RpcServer, peer_name: str = "") -> None:
+        """`peer_name`: the name in the certificate of whoever is acted for."""
         self._server = server
+        self._peer_name = peer_name
         self._wire: Wire | None = None
 
     def open(self, method: str, metadata: tuple[tuple[str, str], ...], handler: StreamHandler) -> Stream:
         """Begin a call; `flush` sends what was written to it."""
+        return self.wire().connection.open(method, metadata, handler)
+
+    def wire(self) -> Wire:
+        """The connection as it is used now."""
         wire = self._wire
         if wire is None or wire.connection.closed or wire.connection.draining:
             wire = self._wire = self._connect()
-        return wire.connection.open(method, metadata, handler)
+        return wire
+
+    def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
 
     def flush(self) -> None:
         if self._wire is not None:
@@ -108,7 +118,7 @@ class Loopback:
         near, far = _End(), _End()
         near.other, far.other = far, near
         near.protocol = wire
-        self._server.adopt_transport(far)
+        self._server.adopt_transport(far, self._peer_name)
         wire.connection_made(near)
         return wire
 
