@@ -67,7 +67,7 @@ def chosen(options: argparse.Namespace) -> list[Cell]:
         cell
         for group in options.group or GROUPS
         for cell in GROUPS[group](options.quick)
-        if not options.only or any(text in cell.name for text in options.only)
+        if not options.only or any(text in f"{cell.group}: {cell.name}" for text in options.only)
     ]
 
 
