@@ -1,4 +1,4 @@
-"""Every flag of the server by name: the listed ones, those that 3.5.1 is silent about, and those of other releases.
+"""Every flag of the server by name: those listed, those 3.5.1 is silent about, those of other releases, our own.
 
 Source: etcd server/etcdmain/config.go and server/embed/config.go of 3.4 to 3.7.
 """
@@ -92,6 +92,8 @@ _EARLIER: Final = (
     Flag("next-cluster-version-compatible", IGNORED),
 )
 
+_OURS: Final = (Flag("experimental-value-cache-bytes", UINT, target="value_cache_bytes"),)
+
 _IGNORED: Final = tuple(
     Flag(name, IGNORED)
     for name in (
@@ -116,7 +118,9 @@ _IGNORED: Final = tuple(
 CONFIG_FILE: Final = Flag("config-file", TEXT)
 VERSION: Final = Flag("version", BOOL)
 
-SETTINGS: Final = tuple(flag for section in LISTED for flag in section.flags) + _SILENT_IN_351 + _LATER + _EARLIER
+SETTINGS: Final = (
+    tuple(flag for section in LISTED for flag in section.flags) + _SILENT_IN_351 + _LATER + _EARLIER + _OURS
+)
 """The flags that set a field, or once did."""
 
 FLAGS: Final = {flag.name: flag for flag in (*SETTINGS, *_IGNORED, CONFIG_FILE, VERSION)}

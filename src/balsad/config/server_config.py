@@ -165,6 +165,7 @@ class ServerConfig:
     downgrade_check_time_s: float = 5.0
     bootstrap_defrag_threshold_megabytes: int = 0  # 0: never
     memory_mlock: bool = False
+    value_cache_bytes: int = 256 << 20  # of values of current revisions in memory; 0: none
     txn_mode_write_with_shared_buffer: bool = True
     stop_grpc_service_on_defrag: bool = False
     fast_lease_keep_alive: bool = True

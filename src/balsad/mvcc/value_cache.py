@@ -48,6 +48,9 @@ class ValueCache:
         # A dict whose first entries are gone is walked over them again by every
         # look at its front; taking many at a time keeps that cheap.
         kvs = self.kvs
+        enough = self.size_max - self.size_max // 8
         while self.size > self.size_max and kvs:
             for key in list(islice(kvs, _EVICTED_AT_ONCE)):
                 self.size -= len(kvs.pop(key)) + ENTRY_OVERHEAD
+                if self.size <= enough:
+                    break

@@ -121,6 +121,7 @@ class Member:
         self.store = Store(
             backend,
             leases=self.lessor,
+            cache_bytes_max=config.value_cache_bytes,
             compaction_batch=max(1, config.compaction_batch_limit),
             hash_compactions=config.compact_hash_check,
         )
@@ -380,7 +381,7 @@ class Member:
         self.every("cluster version", VERSION_CHECK_S, self.versions.check)
         if config.downgrade_check_time_s > 0:
             self.every("downgrade check", config.downgrade_check_time_s, self.service.downgrades.check)
-        self.every("purge", PURGE_INTERVAL_S, self.snapshots.purge)
+        self.every("purge", PURGE_INTERVAL_S, self.snapshots.begin_purge)
         if self.auto_compaction is not None:
             self.auto_compaction.start(self.env.clock.monotonic(), self.store.current_revision)
             self.every("auto compaction", 1.0, self._auto_compact)
@@ -481,6 +482,7 @@ class Member:
         self.driver.links.stop()
         self.read_index.stop()
         self.compactions.stop()
+        self.snapshots.stop()
         self.service.passwords.stop()
         for timer in self._timers.values():
             timer.cancel()
@@ -522,6 +524,7 @@ class Member:
         self.driver.abandon()
         self.driver.links.stop()
         self.compactions.stop()
+        self.snapshots.stop()
         self.service.passwords.stop()
         for timer in self._timers.values():
             timer.cancel()

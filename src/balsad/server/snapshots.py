@@ -2,11 +2,14 @@
 
     backend committed --> .snap file --> WAL snapshot record --> log compacted --> WAL segments released
 
+Files are written and removed in a thread: what waits for the disk there keeps nobody waiting.
+
 Source: etcd server/etcdserver/server.go (snapshot, purgeFile).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -63,6 +66,11 @@ class Snapshots:
         self._wals_max = wals_max
         self._last_index = last_index
         self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._saving: Snapshot | None = None
+        self._next: Snapshot | None = None
+        self._purging = False
+        self._stopped = False
 
     def note(self, index: int) -> None:
         """A snapshot at `index` came from elsewhere."""
@@ -88,17 +96,40 @@ class Snapshots:
         self._commits.commit_then(lambda: self._save(snapshot))
 
     def _save(self, snapshot: Snapshot) -> None:
-        try:
-            self._write(snapshot)
-        except StorageError as error:
-            self._failed(error)
-
-    def _write(self, snapshot: Snapshot) -> None:
+        if self._stopped:
+            return
+        if self._saving is not None:
+            self._next = snapshot  # one after the other, as their records in the log
+            return
         try:
             self._log_storage.create_snapshot(snapshot.index, snapshot.conf_state, snapshot.data)
         except SnapshotOutOfDateError:
             return  # while the db was committed, a newer one came from the leader
-        self._snapshotter.save(snapshot)
+        self._saving = snapshot
+        self._loop.run_in_executor(None, self._snapshotter.save, snapshot).add_done_callback(self._saved)
+
+    def _saved(self, saved: asyncio.Future[None]) -> None:
+        snapshot, self._saving = self._saving, None
+        assert snapshot is not None
+        if self._stopped:
+            return
+        error = saved.exception()
+        if error is not None:
+            self._failed(error)
+            return
+        try:
+            self._record(snapshot)
+        except StorageError as failure:
+            self._failed(failure)
+            return
+        waiting, self._next = self._next, None
+        if waiting is not None:
+            self._save(waiting)
+
+    def _record(self, snapshot: Snapshot) -> None:
+        """The file is there: say so in the log, and let go of what came before."""
+        if self._log_storage.snapshot().index != snapshot.index:
+            return  # while it was written, a newer one came from the leader
         self._wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
         self._wal.release_lock_to(snapshot.index)
         log.info("saved snapshot", extra={"snapshot-index": snapshot.index})
@@ -107,6 +138,22 @@ class Snapshots:
         if keep_from > self._log_storage.first_index():
             self._log_storage.compact(keep_from)
             log.info("compacted Raft logs", extra={"compact-index": keep_from})
+
+    def stop(self) -> None:
+        """Begin and finish no more of them; what is half done is as if it had never been begun."""
+        self._stopped = True
+
+    def begin_purge(self) -> None:
+        """Do `purge` in a thread: to remove a log segment may take the disk as long as to write it."""
+        if not self._purging and not self._stopped:
+            self._purging = True
+            self._loop.run_in_executor(None, self.purge).add_done_callback(self._purged)
+
+    def _purged(self, purged: asyncio.Future[None]) -> None:
+        self._purging = False
+        error = purged.exception()
+        if error is not None and not self._stopped:
+            self._failed(error)
 
     def purge(self) -> None:
         """Remove the oldest snapshots and released WAL segments over the numbers to keep."""

@@ -2,6 +2,7 @@
 
 from balsad.storage import schema
 from balsad.storage.backend import Backend, CommitJob
+from balsad.storage.bolt.digest import ContentHashJob
 from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError, DatabaseLockedError
 from balsad.storage.bolt.snapshot import BackendSnapshot
 from balsad.storage.datadir import DataDir, DataDirKind
@@ -14,6 +15,7 @@ __all__ = [
     "BackendSnapshot",
     "BucketNotFoundError",
     "CommitJob",
+    "ContentHashJob",
     "CorruptDatabaseError",
     "DataDir",
     "DataDirKind",

@@ -20,7 +20,7 @@ from balsad.env.protocols import Disk
 from balsad.storage import schema
 from balsad.storage.bolt.bulk import BulkWriter
 from balsad.storage.bolt.db import Database, lock
-from balsad.storage.bolt.digest import hash_contents
+from balsad.storage.bolt.digest import ContentHashJob
 from balsad.storage.bolt.errors import BucketNotFoundError
 from balsad.storage.bolt.page import KEY_SIZE_MAX
 from balsad.storage.bolt.snapshot import BackendSnapshot
@@ -419,13 +419,27 @@ class Backend:
         self.commit()
         return BackendSnapshot(self.database)
 
+    def committed_snapshot(self) -> BackendSnapshot:
+        """As `snapshot`, but as the last commit left it: nothing has to be written first."""
+        return BackendSnapshot(self.database)
+
+    def hash_job(self) -> ContentHashJob:
+        """The work of `hash`, in slices, over the database as the last commit left it; to be closed."""
+        return ContentHashJob(self.database, schema.HASH_IGNORED)
+
     def hash(self) -> int:
         """crc32c over all buckets but the keys of `meta` that differ between members; commits first.
 
         Source: etcd Maintenance.Hash.
         """
         self.commit()
-        return hash_contents(self.database.view, schema.HASH_IGNORED).value
+        job = self.hash_job()
+        try:
+            while not job.step():
+                pass
+            return job.value
+        finally:
+            job.close()
 
     def defrag(self) -> None:
         """Write the database anew without free pages, and go on with that. Open snapshots keep the old file.

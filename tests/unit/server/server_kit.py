@@ -127,6 +127,7 @@ class Running:
         member.driver.abandon()
         member.compactions.stop()
         member.commits.halt()
+        member.snapshots.stop()
         for timer in member._timers.values():
             timer.cancel()
 

@@ -436,6 +436,40 @@ def test_the_hash_leaves_out_what_differs_between_members(backend: Backend) -> N
     assert backend.hash() != before
 
 
+def test_a_hash_in_slices_is_of_the_moment_it_began(backend: Backend) -> None:
+    for number in range(4000):
+        backend.put(KEY, rev(number), bytes(1000))
+    before = backend.hash()
+    pages = backend.size_in_use // 4096
+
+    job = backend.hash_job()
+    steps = 1
+    while not job.step():
+        steps += 1
+        backend.put(KEY, rev(steps), b"changed")
+        backend.put(KEY, rev(4000 + steps), bytes(5000))
+        backend.commit()
+    assert steps >= pages // 500 > 1
+    assert job.value == before != backend.hash()
+    assert backend.open_readers == 1
+    job.close()
+    job.close()
+    assert backend.open_readers == 0
+
+
+def test_what_the_last_commit_left_is_pinned_without_another(backend: Backend) -> None:
+    backend.put(KEY, rev(2), b"two")
+    backend.commit()
+    backend.put(KEY, rev(3), b"three")
+    commits = backend.commit_count
+
+    snapshot = backend.committed_snapshot()
+    assert (backend.commit_count, backend.pending_ops) == (commits, 1)
+    assert b"two" in snapshot.read(0, snapshot.size)
+    assert b"three" not in snapshot.read(0, snapshot.size)
+    snapshot.close()
+
+
 def test_the_hash_of_everything_is_over_names_keys_and_values(tmp_path: Path) -> None:
     history = History(RealDisk(), str(tmp_path / "db"), 3)
     for _ in range(3):

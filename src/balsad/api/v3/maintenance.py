@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from balsad.api.v3.door import Door, decode
 from balsad.config.versions import ETCD_VERSION
 from balsad.errors import Code, CompactedError, NoLeaderError, RequestError, UnknownError
 from balsad.proto import rpc_pb2
+from balsad.storage import StorageError
 from balsad.wire import bytes_field, uvarint, varint
 
 if TYPE_CHECKING:
     from balsad.server.service import Service
-    from balsad.storage import BackendSnapshot
+    from balsad.storage import BackendSnapshot, ContentHashJob
     from balsad.transport import Call, RpcServer, StreamHandler
 
 log = logging.getLogger(__name__)
@@ -87,11 +89,10 @@ class MaintenanceApi:
         decode(rpc_pb2.HashRequest, raw)
         service = self._service
 
-        def answer() -> None:
-            value = service.backend.hash()
-            call.respond(self._header() + (b"\x10" + uvarint(value) if value else b""))
+        def begin() -> None:
+            _HashCall(service.backend.hash_job(), call, self._header).go_on()
 
-        service.access.for_maintenance(call, lambda: service.commit_then(answer))
+        service.access.for_maintenance(call, lambda: service.commit_then(begin))
 
     def hash_kv(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
@@ -166,6 +167,28 @@ class MaintenanceApi:
         return _SnapshotCall(self._service, call)
 
 
+class _HashCall:
+    """The hash of all that is in the db file, on its way to a client: a slice in each turn of the loop."""
+
+    def __init__(self, job: ContentHashJob, call: Call, header: Callable[[], bytes]) -> None:
+        self._job = job
+        self._call = call
+        self._header = header
+        self._loop = asyncio.get_running_loop()
+
+    def go_on(self) -> None:
+        try:
+            if not self._call.closed and not self._job.step():
+                self._loop.call_soon(self.go_on)
+                return
+        except StorageError as error:
+            self._call.fail(Code.UNKNOWN, str(error))
+        self._job.close()
+        if not self._call.closed:
+            value = self._job.value
+            self._call.respond(self._header() + (b"\x10" + uvarint(value) if value else b""))
+
+
 class _SnapshotCall:
     """The db file on its way to a client, in chunks, then the SHA-256 of all of it."""
 
@@ -198,7 +221,7 @@ class _SnapshotCall:
     def _begin(self) -> None:
         if self._call.closed:
             return
-        self._snapshot = self._service.backend.snapshot()
+        self._snapshot = self._service.backend.committed_snapshot()
         log.info("sending database snapshot to client", extra={"total-bytes": self._snapshot.size})
         self._call.on_writable = self._pump
         self._pump()
