@@ -34,6 +34,7 @@ from balsad.config import (
     resolve_patiently,
     start_fields,
 )
+from balsad.discovery import discovers, find_initial_cluster
 from balsad.env.real import real_env
 from balsad.membership import IncompatibleVersionError
 from balsad.observe import log_loop_exception
@@ -135,6 +136,7 @@ async def run(config: ServerConfig, env: Env) -> None:
             (url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_metrics_urls
         ]
         tls = _server_tls(config, env)
+        config = await _find_initial_cluster(config, env)
         initialized = env.disk.is_dir(config.member_dir)
         log.info("starting an etcd server", extra=start_fields(config, member_initialized=initialized))
         broken: asyncio.Future[None] = loop.create_future()
@@ -146,9 +148,12 @@ async def run(config: ServerConfig, env: Env) -> None:
                 broken.set_exception(error)
 
         peer_tls = PeerTls.from_config(config, env)
+        if peer_tls is not None and config.discovery_srv and not config.peer_tls.trusted_ca_file:
+            # Whoever DNS names must be of the domain that was asked.
+            peer_tls.server_name = config.discovery_srv
         asker = PeerClient(peer_tls, dial_timeout_s=config.peer_dial_timeout_s)
         if is_founding(config, env):
-            await asyncio.to_thread(_check_founding, config)
+            await asyncio.to_thread(check_bootstrap, config, resolve_patiently)
             await check_not_bootstrapped(config, asker)
         existing = await find_cluster(config, asker) if needs_existing(config, env) else None
         # Not before the others were asked: members that found a cluster at the same time would wait for each other.
@@ -228,11 +233,16 @@ async def run(config: ServerConfig, env: Env) -> None:
             raise
 
 
-def _check_founding(config: ServerConfig) -> None:
-    """Raises: StartError. May wait for DNS."""
-    if config.discovery or config.discovery_srv or config.discovery_endpoints:
-        raise StartError("discovery is not supported yet: name all members in --initial-cluster")
-    check_bootstrap(config, resolve_patiently)
+async def _find_initial_cluster(config: ServerConfig, env: Env) -> ServerConfig:
+    """The configuration as it is once the other members are known. Raises: StartError."""
+    if is_founding(config, env) or needs_existing(config, env):
+        return await find_initial_cluster(config)
+    if discovers(config):
+        log.warning(
+            "discovery token is ignored since cluster already initialized; valid logs are found",
+            extra={"wal-dir": config.wal_dir or os.path.join(config.member_dir, "wal")},
+        )
+    return config
 
 
 def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: PeerTransport) -> None:

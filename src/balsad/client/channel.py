@@ -145,6 +145,7 @@ class Channel:
         *,
         tls: SSLContext | None = None,
         either_mode: bool = False,
+        server_name: str = "",
         keepalive_time_s: float = 0.0,
         keepalive_timeout_s: float = 6.0,
         random: Callable[[], float],
@@ -157,6 +158,7 @@ class Channel:
         self._waiters: deque[Any] = deque()
         self._tls = tls
         self._either_mode = either_mode
+        self._server_name = server_name
         self._keepalive_time_s = keepalive_time_s
         self._keepalive_timeout_s = keepalive_timeout_s
         self._links: list[Link] = [self._make_link(text) for text in endpoints]
@@ -166,7 +168,7 @@ class Channel:
     def _make_link(self, text: str) -> Link:
         return Link(
             self.loop,
-            Endpoint(text),
+            Endpoint(text, self._server_name),
             tls=self._tls,
             either_mode=self._either_mode,
             keepalive_time_s=self._keepalive_time_s,

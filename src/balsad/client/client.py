@@ -47,6 +47,7 @@ class Client:
     loop: an event loop other than the running asyncio loop (`balsad.client.loops`).
     either_mode: an endpoint of this machine without a scheme is tried with and without TLS.
     channel: what to call through, instead of one of its own to the endpoints.
+    server_name: what the certificates of all endpoints are checked for, in place of their addresses.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Client:
         keepalive_timeout_s: float = 6.0,
         loop: Loop | None = None,
         either_mode: bool = False,
+        server_name: str = "",
         random: Callable[[], float] = _random,
         channel: Channel | None = None,
     ) -> None:
@@ -77,12 +79,14 @@ class Client:
         self._tls = tls
         self._keepalive = (keepalive_time_s, keepalive_timeout_s)
         self._either_mode = either_mode
+        self._server_name = server_name
         self._random = random
         self.channel = channel or Channel(
             loop,
             endpoints,
             tls=tls,
             either_mode=either_mode,
+            server_name=server_name,
             keepalive_time_s=keepalive_time_s,
             keepalive_timeout_s=keepalive_timeout_s,
             random=random,
@@ -138,6 +142,7 @@ class Client:
             keepalive_timeout_s=self._keepalive[1],
             loop=self.loop,
             either_mode=self._either_mode,
+            server_name=self._server_name,
             random=self._random,
         )
 

@@ -20,7 +20,14 @@ class Endpoint:
 
     __slots__ = ("authority", "host", "path", "port", "secure", "server_name", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, server_name: str = "") -> None:
+        """`server_name`: what certificates are checked for instead of the address."""
+        self.server_name = ""
+        self._read(text)
+        # DNS ends names with a dot, certificates do not.
+        self.server_name = server_name or self.server_name.removesuffix(".")
+
+    def _read(self, text: str) -> None:
         self.text = text
         self.secure: bool | None = None
         self.path = ""

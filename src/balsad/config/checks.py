@@ -77,8 +77,18 @@ def check(config: ServerConfig, *, advertise_unset: bool = False) -> None:
             "multiple discovery or bootstrap flags are set. "
             'Choose one of "initial-cluster", "discovery" or "discovery-srv"'
         )
+    registry = (config.discovery_endpoints, config.discovery_token, config.discovery_cert, config.discovery_key)
+    more = (config.discovery_cacert, config.discovery_user, config.discovery_password)
+    if config.discovery_proxy and any((*registry, *more)):
+        raise ConfigError(
+            "both v2 discovery settings (discovery, discovery-proxy) and v3 discovery settings (discovery-token, "
+            "discovery-endpoints, discovery-cert, discovery-key, discovery-cacert, discovery-user, "
+            "discovery-password) are set"
+        )
     if bool(config.discovery_token) != bool(config.discovery_endpoints):
         raise ConfigError("both --discovery-token and --discovery-endpoints must be set")
+    if not all(config.discovery_endpoints):
+        raise ConfigError("--discovery-endpoints must not contain empty endpoints")
     _check_timing(config.heartbeat_interval_ms, config.election_timeout_ms)
     if advertise_unset:
         raise ConfigError(UNSET_ADVERTISE_URLS)

@@ -30,7 +30,10 @@ def _in_file(flag: Flag) -> bool:
 
 _BY_KEY: Final = {flag.name: flag for flag in SETTINGS if _in_file(flag)}
 
-_TLS_KEYS: Final = {
+_Keys = dict[str, tuple[str, str]]
+"""Field and Go type of each key of a group; a dot leads into a group within it."""
+
+_TLS_KEYS: Final[_Keys] = {
     "cert-file": ("cert_file", "string"),
     "key-file": ("key_file", "string"),
     "client-cert-file": ("client_cert_file", "string"),
@@ -42,15 +45,31 @@ _TLS_KEYS: Final = {
     "allowed-hostname": ("allowed_hostnames", "[]string"),
     "skip-client-san-verification": ("skip_client_san_verification", "bool"),
 }
-_SOCKET_KEYS: Final = {
+_SOCKET_KEYS: Final[_Keys] = {
     "reuse-port": ("socket_reuse_port", "bool"),
     "reuse-address": ("socket_reuse_address", "bool"),
 }
-_GROUPS: Final[dict[str, tuple[str, str, dict[str, tuple[str, str]]]]] = {
+_DISCOVERY_KEYS: Final[_Keys] = {
+    "token": ("discovery_token", "string"),
+    "client.endpoints": ("discovery_endpoints", "[]string"),
+    "client.dial-timeout": ("discovery_dial_timeout_s", "time.Duration"),
+    "client.request-timeout": ("discovery_request_timeout_s", "time.Duration"),
+    "client.keepalive-time": ("discovery_keepalive_time_s", "time.Duration"),
+    "client.keepalive-timeout": ("discovery_keepalive_timeout_s", "time.Duration"),
+    "client.secure.cert": ("discovery_cert", "string"),
+    "client.secure.key": ("discovery_key", "string"),
+    "client.secure.cacert": ("discovery_cacert", "string"),
+    "client.secure.insecure-transport": ("discovery_insecure_transport", "bool"),
+    "client.secure.insecure-skip-tls-verify": ("discovery_insecure_skip_tls_verify", "bool"),
+    "client.auth.username": ("discovery_user", "string"),
+    "client.auth.password": ("discovery_password", "string"),
+}
+_GROUPS: Final[dict[str, tuple[str, str, _Keys]]] = {
     "client-transport-security": ("client_tls.", "securityConfig", _TLS_KEYS),
     "peer-transport-security": ("peer_tls.", "securityConfig", _TLS_KEYS),
     "socket-options": ("", "SocketOpts", _SOCKET_KEYS),
     "socketopts": ("", "SocketOpts", _SOCKET_KEYS),
+    "discovery-config": ("", "DiscoveryConfig", _DISCOVERY_KEYS),
 }
 # What etcd calls these in its complaints, where that is not their name.
 _COMPLAINT_NAMES: Final = {
@@ -85,15 +104,7 @@ def _read_key(key: str, value: object, changes: Changes) -> None:
     if value is None:
         return
     if name in _GROUPS:
-        prefix, struct, keys = _GROUPS[name]
-        if not isinstance(value, dict):
-            raise _mismatch(_json_type(value), f"struct field configYAML.{name} of type embed.{struct}")
-        for inner in sorted(value, key=str):
-            found = keys.get(str(inner).lower())
-            if found is not None and value[inner] is not None:
-                field, go_type = found
-                where = f"struct field {struct}.{name}.{str(inner).lower()} of type {go_type}"
-                changes[prefix + field] = _decode(value[inner], go_type, where)
+        _read_group(value, _GROUPS[name], (name,), changes)
         return
     flag = _BY_KEY.get(name)
     if flag is None:
@@ -102,6 +113,27 @@ def _read_key(key: str, value: object, changes: Changes) -> None:
     settled = _settle(name, flag.kind, decoded)
     if settled is not None:
         changes[flag.field] = settled
+
+
+def _read_group(value: object, group: tuple[str, str, _Keys], path: tuple[str, ...], changes: Changes) -> None:
+    """The settings of a group, or of one within it; `path` leads to it."""
+    prefix, struct, keys = group
+    if not isinstance(value, dict):
+        raise _mismatch(_json_type(value), f"struct field configYAML.{'.'.join(path)} of type embed.{struct}")
+    for inner in sorted(value, key=str):
+        below = (*path, str(inner).lower())
+        name = ".".join(below[1:])
+        if value[inner] is None:
+            continue
+        if any(key.startswith(f"{name}.") for key in keys):
+            _read_group(value[inner], group, below, changes)
+        elif name in keys:
+            field, go_type = keys[name]
+            decoded = _decode(value[inner], go_type, f"struct field {struct}.{'.'.join(below)} of type {go_type}")
+            if go_type == "time.Duration":
+                assert isinstance(decoded, int)
+                decoded /= SECOND
+            changes[prefix + field] = decoded
 
 
 def _settle(name: str, kind: Kind, decoded: Value) -> Value | None:

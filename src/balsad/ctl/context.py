@@ -39,13 +39,23 @@ _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 class ClientSettings:
     """What the flags say of the client."""
 
-    __slots__ = ("dial_timeout_s", "endpoints", "keepalive_time_s", "keepalive_timeout_s", "password", "tls", "user")
+    __slots__ = (
+        "dial_timeout_s",
+        "endpoints",
+        "keepalive_time_s",
+        "keepalive_timeout_s",
+        "password",
+        "server_name",
+        "tls",
+        "user",
+    )
 
     def __init__(self) -> None:
         self.endpoints: list[str] = []
         self.user = ""
         self.password = ""
         self.tls: SSLContext | None = None
+        self.server_name = ""
         self.dial_timeout_s = 0.0
         self.keepalive_time_s = 0.0
         self.keepalive_timeout_s = 0.0
@@ -117,7 +127,7 @@ class Context:
         self.check_file_flags()
         settings.user, settings.password = self.user_and_password()
         self.set_printer()
-        settings.tls = self.tls(settings.endpoints)
+        self.set_tls(settings)
         return settings
 
     def settings_without_user(self) -> ClientSettings:
@@ -125,7 +135,7 @@ class Context:
         settings = ClientSettings()
         settings.endpoints = self.endpoints()
         self.set_times(settings)
-        settings.tls = self.tls(settings.endpoints)
+        self.set_tls(settings)
         return settings
 
     def set_times(self, settings: ClientSettings) -> None:
@@ -154,6 +164,7 @@ class Context:
             keepalive_timeout_s=settings.keepalive_timeout_s,
             loop=self.loop,
             either_mode=either_mode,
+            server_name=settings.server_name,
         )
 
     def endpoints(self) -> list[str]:
@@ -171,6 +182,14 @@ class Context:
             if found:
                 return found
         return [endpoint.strip() for endpoint in self.flags.texts("endpoints")]
+
+    def set_tls(self, settings: ClientSettings) -> None:
+        """Who was found by DNS, and not believed without a certificate, must be of the domain that was asked."""
+        if not self.flags.on("insecure-discovery"):
+            settings.server_name = self.flags.text("discovery-srv")
+        settings.tls = self.tls(settings.endpoints)
+        if settings.tls is None and settings.server_name:
+            settings.tls = make_tls("", "", "", insecure_skip_verify=self.flags.on("insecure-skip-tls-verify"))
 
     def check_file_flags(self) -> None:
         for name in ("cert", "key", "cacert"):

@@ -114,7 +114,8 @@ class Dialer:
             context = self._tls.client_context() if self._tls is not None else make_client_context("")
         except (OSError, ValueError) as error:
             raise DialError(go_error(error)) from error
-        return {"ssl": context, "server_hostname": url.host}
+        name = self._tls.server_name if self._tls is not None else ""
+        return {"ssl": context, "server_hostname": name or url.host}
 
     def check(self, transport: asyncio.BaseTransport) -> None:
         """See that the certificate of the server has an allowed name. Raises: DialError."""

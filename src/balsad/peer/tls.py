@@ -55,6 +55,7 @@ class PeerTls:
     ) -> None:
         """Raises: StartError when the files cannot serve."""
         self.files = files
+        self.server_name = ""  # what the others' certificates are checked for, in place of their addresses
         self._cipher_suites = cipher_suites
         self._min_version = min_version
         self._max_version = max_version

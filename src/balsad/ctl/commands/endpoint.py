@@ -28,6 +28,7 @@ def health(context: Context, args: list[str]) -> None:
         settings.endpoints = [endpoint]
         settings.user, settings.password = user, password
         settings.tls = base.tls
+        settings.server_name = base.server_name
         settings.dial_timeout_s = base.dial_timeout_s
         settings.keepalive_time_s = base.keepalive_time_s
         settings.keepalive_timeout_s = base.keepalive_timeout_s
