@@ -26,7 +26,6 @@ from balsad.discovery.refusals import (
     DUPLICATE_ID,
     DUPLICATE_NAME,
     FULL,
-    SIZE_NOT_FOUND,
     DiscoveryError,
     invalid_url,
 )
@@ -42,7 +41,6 @@ REQUEST_S_MAX: Final = 5.0
 LOOK_S: Final = 1.0
 DOUBLINGS_MAX: Final = 8
 ANSWER_BYTES_MAX: Final = 16 << 20
-_KEY_NOT_FOUND: Final = 100
 _KEY_EXISTS: Final = 105
 
 Ask = Callable[[str, str, str], tuple[int, bytes]]
@@ -86,8 +84,6 @@ class Registry:
     async def _members(self, member_id: str) -> tuple[list[str], int]:
         """What the members wrote, who came first is first, and how many there shall be. Raises: DiscoveryError."""
         answer = await self._patiently(f"{self._url}/_config/size")
-        if answer.get("errorCode") == _KEY_NOT_FOUND:
-            raise DiscoveryError(SIZE_NOT_FOUND)
         text = str(_node(answer).get("value", ""))
         if not (text.isascii() and text.isdecimal()):
             raise DiscoveryError(BAD_SIZE)
