@@ -46,6 +46,20 @@ class MemberPeers:
 
     def make_links(self, member: Member, tls: PeerTls | None) -> PeerTransport:
         """The links of `member`, which this belongs to from now on."""
+        self.attach(member)
+        config, service = member.config, member.service
+        return PeerTransport(
+            member_id=service.member_id,
+            cluster_id=service.cluster_id,
+            urls=[str(url) for url in config.initial_advertise_peer_urls],
+            backend=self,
+            env=member.env,
+            tls=tls,
+            dial_timeout_s=config.peer_dial_timeout_s,
+        )
+
+    def attach(self, member: Member) -> None:
+        """Ask and answer for `member` from now on, over whatever links it has."""
         self._member = member
         config = member.config
         service = member.service
@@ -57,15 +71,6 @@ class MemberPeers:
             member.every("corruption check", config.corrupt_check_time_s, self._check_corruption)
         if config.compact_hash_check:
             member.every("compact hash check", config.compact_hash_check_time_s, self._check_compactions)
-        return PeerTransport(
-            member_id=service.member_id,
-            cluster_id=service.cluster_id,
-            urls=[str(url) for url in config.initial_advertise_peer_urls],
-            backend=self,
-            env=member.env,
-            tls=tls,
-            dial_timeout_s=config.peer_dial_timeout_s,
-        )
 
     @property
     def member(self) -> Member:

@@ -154,9 +154,7 @@ class Snapshot:
 
     __slots__ = ("conf_state", "data", "index", "term")
 
-    def __init__(
-        self, index: int = 0, term: int = 0, conf_state: ConfState | None = None, data: bytes = b""
-    ) -> None:
+    def __init__(self, index: int = 0, term: int = 0, conf_state: ConfState | None = None, data: bytes = b"") -> None:
         self.index = index
         self.term = term
         self.conf_state = ConfState() if conf_state is None else conf_state
@@ -207,9 +205,7 @@ class ConfChangeV2:
 
     __slots__ = ("changes", "context", "transition")
 
-    def __init__(
-        self, transition: int = 0, changes: tuple[ConfChangeSingle, ...] = (), context: bytes = b""
-    ) -> None:
+    def __init__(self, transition: int = 0, changes: tuple[ConfChangeSingle, ...] = (), context: bytes = b"") -> None:
         self.transition = transition
         self.changes = changes
         self.context = context

@@ -52,5 +52,3 @@ class NoPeers:
 
     def stop(self) -> None:
         pass
-
-

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from dataclasses import replace
 
-from balsad.sim.faults import Plan
+from balsad.sim.plan import plan_of
 from balsad.sim.plants import PLANTS
 from balsad.sim.report import report
 from balsad.sim.tale import Tale
@@ -19,10 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m balsad.sim", description="Run members on simulated time, disks and networks."
     )
-    default = Plan()
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--members", type=int, default=default.members)
-    parser.add_argument("--seconds", type=float, default=default.seconds, help="how long there are faults")
+    parser.add_argument("--members", type=int, default=0, help="how many found the cluster (by chance)")
+    parser.add_argument("--seconds", type=float, default=0.0, help="how long there are faults (60)")
     parser.add_argument(
         "--plant", choices=sorted(PLANTS), help="let the members have this bug, in a world that shows it"
     )
@@ -32,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         planted = PLANTS[options.plant]
         world = World(options.seed, planted.plan, plant=planted.plant)
     else:
-        world = World(options.seed, replace(default, members=options.members, seconds=options.seconds))
+        world = World(options.seed, plan_of(options.seed, members=options.members, seconds=options.seconds))
     if options.tale:
         with open(options.tale, "w", encoding="utf-8") as file, Tale(world, file, logging.INFO):
             world.run()

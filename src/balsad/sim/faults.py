@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from balsad.sim.figure8 import Figure8
 
 if TYPE_CHECKING:
     import random
@@ -16,23 +17,8 @@ if TYPE_CHECKING:
     from balsad.sim.machine import Machine
     from balsad.sim.world import World
 
+LOOK_EVERY_S: Final = 0.005
 DISK_PATHS: Final = ("/wal/", "/snap/db", "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How much of what happens in a run; seconds of the world's time."""
-
-    members: int = 1
-    clients: int = 4
-    tenants: int = 2
-    watchers: int = 3
-    seconds: float = 15.0
-    think_s: float = 0.15
-    fault_every_s: float = 2.0
-    delay_s: float = 0.0005  # of the network
-    pre_vote: bool | None = None  # None: by chance
-    faults: tuple[str, ...] = ()  # empty: all that make sense
 
 
 class Faults:
@@ -55,7 +41,7 @@ class Faults:
             "clients cut": self._clients_cut,
             "bad net": self._bad_net,
         }
-        if world.plan.members > 1:
+        if world.plan.members > 1 or world.plan.change_every_s:
             self._kinds |= {
                 "isolate": self._isolate,
                 "one way": self._one_way,
@@ -66,6 +52,9 @@ class Faults:
                 "leader isolated": self._isolate_leader,
                 "transfer": self._transfer,
                 "turmoil": self._turmoil,
+                "heirs": self._heirs,
+                "voter": self._voter,
+                "figure 8": lambda: Figure8(world, rnd).begin(),
             }
         chosen = world.plan.faults or tuple(self._kinds)
         # No run has all of it: some bugs want an otherwise calm world.
@@ -90,7 +79,7 @@ class Faults:
     # Processes and machines.
 
     def _victim(self) -> Machine:
-        return self._random.choice(self._world.machines)
+        return self._random.choice(self._world.present())
 
     def _restart(self, machine: Machine) -> None:
         self._later(self._random.choice((0.0, 0.05, 0.5, 3.0)) + self._random.random() * 0.5, machine.start)
@@ -111,7 +100,7 @@ class Faults:
         self._restart(machine)
 
     def _all_power(self) -> None:
-        for machine in self._world.machines:
+        for machine in self._world.present():
             machine.power_cut()
             self._restart(machine)
 
@@ -131,6 +120,51 @@ class Faults:
 
         for _ in range(self._random.randint(2, 12)):
             self._later(self._random.uniform(0.8, 3.5), blink)
+
+    def _heirs(self) -> None:
+        """For a while whoever comes to lead goes down soon after. Raft paper, figure 8."""
+        world, rnd = self._world, self._random
+        end = world.timeline.now + rnd.uniform(3.0, 12.0)
+        doomed: dict[int, None] = {}
+
+        def look() -> None:
+            if world.is_over or world.timeline.now > end:
+                return
+            leader = world.leader()
+            if leader is not None and leader.member is not None and leader.member.service.term not in doomed:
+                doomed[leader.member.service.term] = None
+                self._later(rnd.choice((0.0, 0.05, 0.25, 0.5)) * rnd.random(), lambda: down(leader))
+            self._later(LOOK_EVERY_S, look)
+
+        def down(machine: Machine) -> None:
+            if not world.is_over:
+                machine.power_cut()
+                self._later(rnd.uniform(0.2, 2.0), machine.start)
+
+        look()
+
+    def _voter(self) -> None:
+        """A machine goes down just after its member has voted for another, and is back at once."""
+        world, machine = self._world, self._victim()
+        end = world.timeline.now + 10.0
+        voted: int | None = None
+
+        def look() -> None:
+            nonlocal voted
+            if world.is_over or world.timeline.now > end:
+                return
+            member = machine.member
+            if member is not None:
+                raft = member.driver.node.raft
+                vote = raft.vote if raft.vote != raft.id else 0
+                if voted is not None and vote not in (0, voted):
+                    machine.power_cut()
+                    machine.start()
+                    return
+                voted = vote
+            self._later(LOOK_EVERY_S, look)
+
+        look()
 
     def _midst(self) -> None:
         """It ends between one operation on the disk and the next."""
@@ -190,7 +224,7 @@ class Faults:
     # The network.
 
     def _names(self) -> list[str]:
-        return [machine.name for machine in self._world.machines]
+        return [machine.name for machine in self._world.present()]
 
     def _join_later(self) -> None:
         self._later(self._random.choice((0.3, 1.0, 3.0, 6.0)), self._world.network.join)
@@ -225,7 +259,10 @@ class Faults:
 
     def _bridge(self) -> None:
         """Two that cannot hear each other, though somebody hears both."""
-        one, other = self._random.sample(self._names(), 2)
+        names = self._names()
+        if len(names) < 2:
+            return
+        one, other = self._random.sample(names, 2)
         self._world.network.isolate(one, [other])
         self._join_later()
 

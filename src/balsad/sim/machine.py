@@ -1,6 +1,8 @@
 """A machine that runs a member: its disk, its clock, and one process after the other.
 
     down --start--> starting --ready--> serving --kill, power_cut, a failure of its own--> down
+                       |
+                       +-- joins others, none of which can tell of it: another try later
 
 The member is the shipping one. What differs is its Env, its event loop, its links to others, and
 who waits for its log to be synced.
@@ -10,15 +12,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from balsad.api import register_services
 from balsad.config import StartError
 from balsad.env import Env
+from balsad.peer.joint import MemberPeers
+from balsad.server.bootstrap import needs_existing
 from balsad.server.member import Member
 from balsad.sim.disk import SimDisk, Volume
 from balsad.sim.loop import Dead, Process
 from balsad.sim.network import SimLinks
+from balsad.sim.questions import SimAsker
 from balsad.sim.rpc import Front
 from balsad.sim.sync_waiter import SimWaiter
 from balsad.storage import StorageError
@@ -27,12 +33,12 @@ from balsad.storage.wal.waiter import Waiter
 
 if TYPE_CHECKING:
     from balsad.config import ServerConfig
-    from balsad.server.bootstrap import ExistingCluster
     from balsad.sim.client import Connection
     from balsad.sim.world import World
 
 UNIX_S_THEN: Final = 1_700_000_000.0
 SEGMENT_BYTES: Final = 48 * 1024
+JOIN_AGAIN_S: Final = 1.0
 
 
 class SimClock:
@@ -91,7 +97,10 @@ class Machine:
         self.clock_rate = 1.0
         self.is_removed = False
         self.is_lost = False  # it gave up without a reason that this world gave it
-        self.existing: ExistingCluster | None = None
+        self._waits = False
+        self.is_held = False  # somebody sees to it that it does not start
+        self.url = str(config.initial_advertise_peer_urls[0])
+        self.joint: MemberPeers | None = None
         self._random = random.Random(f"{seed} {name}")
         self._skew_s = self._random.uniform(-0.5, 0.5)
         self._seed = seed
@@ -106,7 +115,7 @@ class Machine:
 
     def start(self) -> None:
         """Begin another life."""
-        if self.process is not None or self.is_removed or self.is_lost:
+        if self.process is not None or self.is_removed or self.is_lost or self.is_held:
             return
         self.lives += 1
         process = Process(self.world.timeline, f"{self.name}.{self.lives}")
@@ -124,21 +133,51 @@ class Machine:
             disk=disk,
         )
         failed = self._failing(process)
+        config, existing = self.config, None
+        if needs_existing(config, env):
+            found = self.world.cluster_of(self)
+            if found is None:
+                self.kill()
+                if not self._waits:
+                    self._waits = True
+                    self.world.timeline.at(self.world.timeline.now + JOIN_AGAIN_S, self._join_again)
+                return
+            config, existing = replace(config, initial_cluster=found[0]), found[1]
+        joint = MemberPeers(SimAsker(self.world, self))
         try:
-            member = self.world.make_member(self, env, failed)
+            member = SimMember(config, env, failed, existing=existing, make_links=self._linker(joint))
         except (StartError, StorageError) as error:
             failed(error)
             return
-        self.member = member
-        member.on_removed = self._leave
+        self.member, self.joint = member, joint
+        member.on_removed = self.leave
         front = Front(process)
         register_services(front.server, member.service)
         member.flush_answers = front.flush
         self.world.watch_member(self, member)
+        if config.initial_corrupt_check and not member.booted.is_new:
+            process.create_task(self._check_and_start(process, front, member, joint))
+        else:
+            member.start(lambda: self._serve(process, front))
+
+    async def _check_and_start(self, process: Process, front: Front, member: Member, joint: MemberPeers) -> None:
+        try:
+            await joint.corruption.check_start()
+        except StartError as error:
+            self._failing(process)(error)
+            return
         member.start(lambda: self._serve(process, front))
 
-    def make_links(self, member: Member) -> SimLinks:
-        return SimLinks(self.world, self, member)
+    def _join_again(self) -> None:
+        self._waits = False
+        self.start()
+
+    def _linker(self, joint: MemberPeers) -> Callable[[Member], SimLinks]:
+        def make_links(member: Member) -> SimLinks:
+            joint.attach(member)
+            return SimLinks(self.world, self, member)
+
+        return make_links
 
     def _serve(self, process: Process, front: Front) -> None:
         if not process.is_dead:
@@ -167,7 +206,10 @@ class Machine:
     def _complain(self, message: str, error: BaseException | None) -> None:
         self.world.violation(f"{self.name}: an exception nobody caught {message}: {error!r}", error)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """The others have removed it, and it knows."""
+        if self.is_removed:
+            return
         self.world.note("removed", self.name)
         self.is_removed = True
         self.kill()
@@ -188,7 +230,7 @@ class Machine:
         self.world.note("kill", self.name)
         process.kill()
         front, self._answering = self._answering, None
-        self.front = self.member = None
+        self.front = self.member = self.joint = None
         self.volume.unlock()
         if front is not None:
             for call in front.calls:
@@ -202,8 +244,8 @@ class Machine:
 
     def stop(self) -> None:
         """Tell the process to end, as SIGTERM does."""
-        process, member = self.process, self.member
-        if process is None or member is None:
+        process, member, joint = self.process, self.member, self.joint
+        if process is None or member is None or joint is None:
             return
         self.world.note("stop", self.name)
         self.front = None
@@ -211,6 +253,7 @@ class Machine:
         async def end() -> None:
             try:
                 await member.stop()
+                joint.stop()
             except Dead:
                 return
             except Exception as error:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from balsad.sim.loop import Process, Timeline
     from balsad.storage import BackendSnapshot
 
+DIAL_EVERY_S: Final = 1.0
 SNAPSHOT_BYTES_PER_S: Final = 20_000_000.0
 SILENCE_S: Final = 5.0
 """Who was not heard of for so long counts as not connected."""
@@ -30,13 +31,14 @@ SILENCE_S: Final = 5.0
 class Network:
     """Who can reach whom, and how well. Times are seconds on average."""
 
-    def __init__(self, rnd: random.Random, delay_s: float) -> None:
-        """`delay_s`: in good times."""
+    def __init__(self, rnd: random.Random, delay_s: float, stragglers: float = 0.0) -> None:
+        """`delay_s` and `stragglers`: in good times."""
         self._random = rnd
         self._usual_delay_s = self.delay_s = delay_s
         self.loss = 0.0
         self.repeats = 0.0
-        self.stragglers = 0.0  # the chance that a packet comes much later than it should
+        # The chance that a packet comes much later than it should.
+        self._usual_stragglers = self.stragglers = stragglers
         self.straggle_s = 1.0
         self._cut: dict[tuple[str, str], None] = {}
 
@@ -61,7 +63,8 @@ class Network:
     def improve(self) -> None:
         """It is as fast and reliable again as usual."""
         self.delay_s = self._usual_delay_s
-        self.loss = self.repeats = self.stragglers = 0.0
+        self.loss = self.repeats = 0.0
+        self.stragglers = self._usual_stragglers
 
     def reaches(self, source: str, target: str) -> bool:
         return (source, target) not in self._cut
@@ -90,6 +93,7 @@ class Peer(Protocol):
     """A machine that may run a member: what the links need of it."""
 
     name: str
+    url: str
     process: Process | None
     member: Member | None
 
@@ -101,6 +105,9 @@ class Peers(Protocol):
     network: Network
 
     def peer_at(self, url: str) -> Peer | None: ...
+
+    def peer_with(self, member_id: int) -> Peer | None:
+        """The machine that runs this member now."""
 
     def note(self, what: str, *facts: object) -> None:
         """Something that the same seed must bring about again."""
@@ -119,9 +126,14 @@ class SimLinks:
         self._heard: dict[int, tuple[float, float]] = {}  # since when, last
         self._unreachable: dict[int, None] = {}
         self._stopped = False
+        self._dial_later()
 
     def add_peer(self, member_id: int, urls: Iterable[str]) -> None:
         self._urls[member_id] = tuple(urls)
+
+    def add_remote(self, member_id: int, url: str) -> None:
+        """Somebody who is not known yet says where it is to be found, as X-PeerURLs does."""
+        self._urls.setdefault(member_id, (url,))
 
     def update_peer(self, member_id: int, urls: Iterable[str]) -> None:
         if member_id in self._urls:
@@ -149,6 +161,18 @@ class SimLinks:
                 peers.timeline.at(process.now + delay, self._arrive, peer, data)
 
     def _find(self, member_id: int) -> Peer | None:
+        """Where messages for a member go: to where it is, as far as this one knows, or over a stream that it opened."""
+        found = self._find_by_url(member_id)
+        if found is not None:
+            return found
+        peer = self._peers.peer_with(member_id)
+        if peer is not None and peer.member is not None:
+            links = peer.member.driver.links
+            if isinstance(links, SimLinks) and links._find_by_url(self._member.service.member_id) is self._own:
+                return peer
+        return None
+
+    def _find_by_url(self, member_id: int) -> Peer | None:
         for url in self._urls.get(member_id, ()):
             peer = self._peers.peer_at(url)
             if peer is not None:
@@ -161,7 +185,24 @@ class SimLinks:
         if process is None or member is None or not self._peers.network.reaches(self._own.name, peer.name):
             return
         self._peers.note("message", peer.name, data)
-        self._peers.timeline.put(self._peers.timeline.now, process, _receive, (member, data), None)
+        self._peers.timeline.put(self._peers.timeline.now, process, _receive, (member, data, self._own.url), None)
+
+    def _dial_later(self) -> None:
+        self._process.call_later(DIAL_EVERY_S, self._dial)
+
+    def _dial(self) -> None:
+        """The streams are opened again and again; a member that was removed is told so by whoever knows."""
+        if self._stopped:
+            return
+        own, network = self._own, self._peers.network
+        for member_id in self._urls:
+            peer = self._find(member_id)
+            if peer is None or peer.member is None or not network.reaches(own.name, peer.name):
+                continue
+            if network.reaches(peer.name, own.name) and peer.member.driver.is_removed(self._member.service.member_id):
+                self._member.leave()
+                return
+        self._dial_later()
 
     def heard_of(self, member_id: int) -> None:
         now = self._process.time()
@@ -235,12 +276,13 @@ class SimLinks:
         self._stopped = True
 
 
-def _receive(member: Member, data: bytes) -> None:
+def _receive(member: Member, data: bytes, url: str) -> None:
     """In the receiving process."""
     message = codec.decode_message(data)
     if member.driver.is_removed(message.from_):
         return
     links = member.driver.links
     if isinstance(links, SimLinks):
+        links.add_remote(message.from_, url)
         links.heard_of(message.from_)
     member.driver.step([message])

@@ -7,11 +7,11 @@ simulator only; the shipping code has no switch for any of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from balsad.raft.log import RaftLog
-from balsad.sim.faults import Plan
+from balsad.sim.plan import Plan
 
 if TYPE_CHECKING:
     from balsad.errors import RequestError
@@ -119,10 +119,16 @@ def read_by_believed_leadership(world: World, machine: Machine, member: Member) 
     _replace(member.service, "linearize", linearize)
 
 
+def stale_lease_read(world: World, machine: Machine, member: Member) -> None:
+    """Reads are answered by the leader lease, which no clock of these worlds deserves."""
+    member.driver.node.raft.read_only.lease_based = True
+
+
 def read_before_applied(world: World, machine: Machine, member: Member) -> None:
     """The quorum's index is asked for, but not waited for."""
     read_index = member.read_index
-    read_index._applied_index = 1 << 60
+    on_applied = read_index.on_applied
+    _replace(read_index, "on_applied", lambda index: on_applied(1 << 60))
 
 
 # Watches.
@@ -184,7 +190,7 @@ def revoke_key_by_key(world: World, machine: Machine, member: Member) -> None:
     """The keys of a lease go one after the other."""
     applier, store = member.applier, member.store
 
-    def revoke(request: Any) -> bytes:
+    def revoke(request: Any, who: Any) -> bytes:
         for key in member.lessor.revoke(request.ID):
             write = store.write()
             write.delete_range(key)
@@ -195,9 +201,13 @@ def revoke_key_by_key(world: World, machine: Machine, member: Member) -> None:
 
 
 def forget_to_expire(world: World, machine: Machine, member: Member) -> None:
-    """A leader that takes over does not look after the leases it finds."""
-    if machine.lives > 1:
-        _replace(member.lessor, "promote", lambda extend_s, now: setattr(member.lessor, "is_primary", True))
+    """Nobody looks after the leases that were there when the member started."""
+    lessor = member.lessor
+    expired = lessor.expired
+    found = {lease.id for lease in lessor.leases()}
+    _replace(
+        lessor, "expired", lambda now, limit: [lease_id for lease_id in expired(now, limit) if lease_id not in found]
+    )
 
 
 # Members.
@@ -231,22 +241,47 @@ class _Proxy:
 
 _RESTARTS: Final = ("power", "kill", "midst", "stop")
 _ALONE: Final = Plan(members=1, seconds=20.0, faults=_RESTARTS, fault_every_s=1.5)
-_THREE: Final = Plan(members=3, seconds=30.0, fault_every_s=1.5)
-_TROUBLE: Final = Plan(
-    members=3,
-    seconds=60.0,
-    fault_every_s=2.0,
-    delay_s=0.03,
-    pre_vote=False,
-    faults=("turmoil", "leader isolated", "leader power"),
-)
+_THREE: Final = Plan(members=3, seconds=30.0, fault_every_s=1.5, keys=1, clients=8)
+_WATCHED: Final = replace(_ALONE, watchers=8, think_s=0.05, compact_chance=0.05)
 
 PLANTS: Final[dict[str, Planted]] = {
     "acknowledge-before-fsync": Planted(acknowledge_before_fsync, _ALONE, ("the log ends", "applied", "durable")),
     "apply-twice-after-restart": Planted(apply_twice_after_restart, _ALONE, ("revision", "linearizable")),
-    "snapshot-before-db": Planted(snapshot_before_db, _ALONE, ("does not match with snapshot",)),
-    "forget-vote": Planted(forget_vote, _TROUBLE, ("two leaders", "applied another")),
-    "commit-old-term-by-counting": Planted(commit_old_term_by_counting, _TROUBLE, ("applied another", "conflict")),
+    "snapshot-before-db": Planted(
+        snapshot_before_db,
+        replace(
+            _ALONE,
+            faults=("power", "midst"),
+            settings=(("snapshot_count", 20), ("backend_batch_interval_s", 1.0), ("backend_batch_limit", 10_000)),
+        ),
+        ("does not match with snapshot",),
+    ),
+    "forget-vote": Planted(
+        forget_vote,
+        Plan(
+            members=5,
+            seconds=60.0,
+            fault_every_s=1.0,
+            delay_s=0.15,
+            pre_vote=False,
+            faults=("leader power", "voter", "heirs", "turmoil"),
+        ),
+        ("two leaders", "applied another"),
+    ),
+    "commit-old-term-by-counting": Planted(
+        commit_old_term_by_counting,
+        Plan(
+            members=5,
+            clients=12,
+            timeout_s=2.0,
+            seconds=60.0,
+            fault_every_s=10.0,
+            think_s=0.1,
+            delay_s=0.02,
+            faults=("figure 8",),
+        ),
+        ("applied another", "conflict"),
+    ),
     "follower-answers-before-fsync": Planted(
         follower_answers_before_fsync,
         Plan(members=3, seconds=30.0, fault_every_s=1.5, faults=("power", "all power", "leader power")),
@@ -255,15 +290,20 @@ PLANTS: Final[dict[str, Planted]] = {
     "read-without-quorum": Planted(read_without_quorum, _THREE, ("linearizable",)),
     "read-by-believed-leadership": Planted(
         read_by_believed_leadership,
-        Plan(members=3, seconds=40.0, fault_every_s=1.0, faults=("leader isolated", "freeze", "transfer")),
+        replace(_THREE, readers=6, think_s=0.05, fault_every_s=3.0, faults=("leader isolated",)),
+        ("linearizable",),
+    ),
+    "stale-lease-read": Planted(
+        stale_lease_read,
+        replace(_THREE, readers=6, think_s=0.05, fault_every_s=3.0, faults=("leader isolated",)),
         ("linearizable",),
     ),
     "read-before-applied": Planted(
         read_before_applied,
-        Plan(members=3, seconds=30.0, fault_every_s=0.7, faults=("bad net", "slow disk", "freeze")),
+        replace(_THREE, readers=8, think_s=0.03, delay_s=0.002, stragglers=0.3, straggle_s=0.1),
         ("linearizable",),
     ),
-    "lose-events-at-compaction": Planted(lose_events_at_compaction, _ALONE, ("watch",)),
+    "lose-events-at-compaction": Planted(lose_events_at_compaction, _WATCHED, ("watch",)),
     "tell-events-twice": Planted(tell_events_twice, _ALONE, ("watch",)),
     "split-revisions": Planted(split_revisions, _ALONE, ("watch",)),
     "expire-leases-early": Planted(expire_leases_early, _ALONE, ("lease",)),

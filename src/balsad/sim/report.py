@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from balsad.sim.faults import Plan
+from balsad.sim.plan import Plan, plan_of
 
 if TYPE_CHECKING:
     from balsad.sim.world import World
@@ -18,9 +18,10 @@ def replay_line(seed: int, plan: Plan, plant: str = "") -> str:
     line = f"python -m balsad.sim --seed {seed}"
     if plant:
         return f"{line} --plant {plant}"
-    if plan.members != Plan().members:
+    usual = plan_of(seed)
+    if plan.members != usual.members:
         line += f" --members {plan.members}"
-    if plan.seconds != Plan().seconds:
+    if plan.seconds != usual.seconds:
         line += f" --seconds {plan.seconds:g}"
     return line
 
@@ -29,13 +30,15 @@ def report(world: World) -> str:
     history = world.history
     outcomes = Counter(operation.outcome for operation in history.operations)
     lines = [
-        f"seed {world.seed}, {world.plan.members} members, {world.timeline.now:.1f} s, trace {world.trace}",
+        f"seed {world.seed}, {world.plan.members} founders, {world.timeline.now:.1f} s, trace {world.trace}",
         f"operations: {len(history.operations)} ("
         + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
         + f"), lease requests {len(history.leases)}, compactions {len(history.compactions)}",
         f"watches: {len(history.watches)} with {sum(len(watch.messages) for watch in history.watches)} messages",
         f"log: {len(world.witness.entries)} entries, {len(world.witness.leaders)} terms with a leader; lives "
         + ", ".join(f"{machine.name} {machine.lives}" for machine in world.machines),
+        "changes of members: "
+        + (", ".join(f"{kind} {count}" for kind, count in sorted(world.changes.items())) or "none"),
         "faults: " + (", ".join(f"{kind} {count}" for kind, count in sorted(world.faults.items())) or "none"),
     ]
     if world.violations:

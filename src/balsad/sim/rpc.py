@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from balsad.errors import Code, RequestError
+from balsad.errors import Code, NotSupportedForLearnerError, RequestError, UnhealthyError
 from balsad.transport import Call, Headers, RpcServer
 
 if TYPE_CHECKING:
@@ -175,8 +175,9 @@ _CERTAIN: Final = frozenset(
         Code.UNAUTHENTICATED,
     )
 )
+_CERTAIN_TEXTS: Final = frozenset((NotSupportedForLearnerError.message, UnhealthyError.message))
 
 
-def is_refusal(code: int) -> bool:
+def is_refusal(code: int, text: str = "") -> bool:
     """Whether the answer says for certain that nothing was done, whatever the request."""
-    return code == REFUSED or code in _CERTAIN
+    return code == REFUSED or code in _CERTAIN or text in _CERTAIN_TEXTS

@@ -45,6 +45,9 @@ class _Stream:
         response = rpc_pb2.WatchResponse.FromString(raw)
         session, now = self.session, self.watcher.client.now
         self.watcher.world.note("watched", self.watcher.client.name, raw)
+        if session.ended != float("inf"):
+            # The watch is over; that the stream as a whole made progress is nothing to it.
+            return
         if response.created:
             session.created_revision = response.header.revision
             if not self.created.done():
@@ -136,8 +139,8 @@ class Watcher:
         self._learn(session)
 
     def _choose(self) -> Machine:
-        serving = [machine for machine in self.world.machines if machine.is_serving]
-        return self.random.choice(serving or self.world.machines)
+        serving = [machine for machine in self.world.present() if machine.is_serving]
+        return self.random.choice(serving or self.world.present())
 
     def _lose_patience(self, stream: _Stream, connection: Connection) -> None:
         connection.hang_up()

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from balsad.sim.machine import Machine
     from balsad.sim.world import World
 
-TIMEOUT_S: Final = 8.0
 SINGLES: Final = tuple(b"k/%d" % number for number in range(6))
 PAIR: Final = (b"p/left", b"p/right")
 LEASED: Final = tuple(b"l/%d" % number for number in range(8))
@@ -48,12 +47,12 @@ class Asker:
         self.world = world
         self.client = client
         self.random = rnd
-        self.home: Machine = rnd.choice(world.machines)
+        self.home: Machine = rnd.choice(world.present())
 
     def target(self) -> Machine:
         """Mostly the member it knows; now and then, and when that one is gone, another."""
-        if not self.home.is_serving or self.random.random() < 0.02:
-            self.home = self.random.choice(self.world.machines)
+        if not self.home.is_serving or self.home.is_removed or self.random.random() < 0.02:
+            self.home = self.random.choice(self.world.present())
         return self.home
 
     async def do(self, request: Request, machine: Machine | None = None) -> Operation:
@@ -61,7 +60,7 @@ class Asker:
         history = self.world.history
         operation = Operation(len(history.operations), self.client.name, machine.name, request, self.client.now)
         history.operations.append(operation)
-        answer = await self.client.ask(machine, PATHS[type(request)], encode(request), TIMEOUT_S)
+        answer = await self.client.ask(machine, PATHS[type(request)], encode(request), self.world.plan.timeout_s)
         self.world.note("answer", operation.number, answer.code, answer.message)
         if answer.code == OK:
             operation.returned = self.client.now
@@ -69,7 +68,7 @@ class Asker:
             operation.revision, operation.result = decode(request, answer.message)
         else:
             operation.error = answer.text
-            if is_refusal(answer.code):
+            if is_refusal(answer.code, answer.text):
                 operation.returned = self.client.now
                 operation.outcome = REFUSED
         return operation
@@ -96,7 +95,7 @@ class Keeper(Asker):
 
     def _request(self) -> Request:
         rnd = self.random
-        key = rnd.choice(SINGLES)
+        key = rnd.choice(SINGLES[: self.world.plan.keys])
         dice = rnd.random()
         if dice < 0.28:
             return Put(key, self._value(), wants_previous=rnd.random() < 0.3)
@@ -171,14 +170,14 @@ class Keeper(Asker):
             await self.client.sleep(self.random.expovariate(1.0 / world.plan.think_s))
             if world.is_over:
                 return
-            if self.random.random() < 0.01:
+            if self.random.random() < world.plan.compact_chance:
                 await self._compact()
                 continue
             operation = await self.do(self._request())
             if operation.outcome == DONE:
                 self._learn(operation)
             else:
-                self.home = self.random.choice(world.machines)
+                self.home = self.random.choice(world.present())
 
     async def _compact(self) -> None:
         revision = self._last_revision - self.random.randrange(12)
@@ -188,12 +187,27 @@ class Keeper(Asker):
         self.world.history.compactions.append(compaction)
         request = rpc_pb2.CompactionRequest(revision=revision, physical=self.random.random() < 0.3)
         answer = await self.client.ask(
-            self.target(), "/etcdserverpb.KV/Compact", request.SerializeToString(), TIMEOUT_S
+            self.target(), "/etcdserverpb.KV/Compact", request.SerializeToString(), self.world.plan.timeout_s
         )
         self.world.note("compacted", revision, answer.code)
         if answer.code == OK or is_refusal(answer.code):
             compaction.returned = self.client.now
             compaction.outcome = DONE if answer.code == OK else REFUSED
+
+
+class Reader(Asker):
+    """Reads, and goes on with the same member as long as that answers."""
+
+    async def live(self) -> None:
+        world, rnd = self.world, self.random
+        while not world.is_over:
+            await self.client.sleep(rnd.expovariate(1.0 / world.plan.think_s))
+            if world.is_over:
+                return
+            key = rnd.choice(SINGLES[: world.plan.keys])
+            request = Range(key) if rnd.random() < 0.8 else Range(b"k/", b"k0")
+            if (await self.do(request)).outcome != DONE:
+                self.home = rnd.choice(world.present())
 
 
 class Tenant(Asker):
@@ -234,7 +248,7 @@ class Tenant(Asker):
         step = self._note(LeaseStep("grant", lease, self.client.name, machine.name, self.client.now, ttl))
         request = rpc_pb2.LeaseGrantRequest(ID=lease, TTL=ttl)
         answer = await self.client.ask(
-            machine, "/etcdserverpb.Lease/LeaseGrant", request.SerializeToString(), TIMEOUT_S
+            machine, "/etcdserverpb.Lease/LeaseGrant", request.SerializeToString(), self.world.plan.timeout_s
         )
         self.world.note("granted", lease, answer.code, answer.message)
         if answer.code == OK:
@@ -250,7 +264,7 @@ class Tenant(Asker):
         step = self._note(LeaseStep("revoke", lease, self.client.name, machine.name, self.client.now))
         request = rpc_pb2.LeaseRevokeRequest(ID=lease)
         answer = await self.client.ask(
-            machine, "/etcdserverpb.Lease/LeaseRevoke", request.SerializeToString(), TIMEOUT_S
+            machine, "/etcdserverpb.Lease/LeaseRevoke", request.SerializeToString(), self.world.plan.timeout_s
         )
         self.world.note("revoked", lease, answer.code, answer.message)
         if answer.code == OK:
@@ -264,7 +278,7 @@ class Tenant(Asker):
         step = self._note(LeaseStep("renew", lease, self.client.name, machine.name, self.client.now))
         request = rpc_pb2.LeaseKeepAliveRequest(ID=lease)
         answer = await self.client.converse(
-            machine, "/etcdserverpb.Lease/LeaseKeepAlive", request.SerializeToString(), TIMEOUT_S
+            machine, "/etcdserverpb.Lease/LeaseKeepAlive", request.SerializeToString(), self.world.plan.timeout_s
         )
         self.world.note("renewed", lease, answer.code, answer.message)
         if answer.code == OK and answer.message:
@@ -278,7 +292,7 @@ class Tenant(Asker):
         step = self._note(LeaseStep("ask", lease, self.client.name, machine.name, self.client.now))
         request = rpc_pb2.LeaseTimeToLiveRequest(ID=lease, keys=True)
         answer = await self.client.ask(
-            machine, "/etcdserverpb.Lease/LeaseTimeToLive", request.SerializeToString(), TIMEOUT_S
+            machine, "/etcdserverpb.Lease/LeaseTimeToLive", request.SerializeToString(), self.world.plan.timeout_s
         )
         self.world.note("asked", lease, answer.code, answer.message)
         if answer.code == OK:

@@ -16,21 +16,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from balsad.config import ServerConfig, parse_url
 from balsad.proto import rpc_pb2
+from balsad.server.bootstrap import ExistingCluster
 from balsad.sim.checkers import judge
 from balsad.sim.client import Client
-from balsad.sim.faults import Faults, Plan
+from balsad.sim.faults import Faults
 from balsad.sim.history import FinalState, History
 from balsad.sim.loop import Timeline
-from balsad.sim.machine import Machine, SimMember
+from balsad.sim.machine import Machine
 from balsad.sim.network import Network
+from balsad.sim.plan import Plan, plan_of
 from balsad.sim.requests import Range, RangeResult, decode, encode
 from balsad.sim.rpc import OK
+from balsad.sim.upkeep import Janitor, Steward
 from balsad.sim.watching import RANGES, Watcher
 from balsad.sim.witness import Witness
-from balsad.sim.workload import Asker, Keeper, Tenant
+from balsad.sim.workload import Asker, Keeper, Reader, Tenant
 
 if TYPE_CHECKING:
-    from balsad.env import Env
     from balsad.server.member import Member
 
 QUIET_S_MAX: Final = 40.0
@@ -46,10 +48,11 @@ Plant = Callable[["World", "Machine", "Member"], None]
 class World:
     def __init__(self, seed: int, plan: Plan | None = None, *, plant: Plant | None = None) -> None:
         self.seed = seed
-        self.plan = plan if plan is not None else Plan()
+        self.plan = plan if plan is not None else plan_of(seed)
         self._plant = plant
         self.timeline = Timeline(self._chances("timeline"))
-        self.network = Network(self._chances("network"), self.plan.delay_s)
+        self.network = Network(self._chances("network"), self.plan.delay_s, self.plan.stragglers)
+        self.network.straggle_s = self.plan.straggle_s
         self.history = History(clock_rate_max=CLOCK_RATE_MAX)
         self.witness = Witness(self)
         self.violations: list[str] = []
@@ -58,10 +61,9 @@ class World:
         self._trace = hashlib.blake2b(digest_size=16)
         self.listeners: list[Callable[[str], None]] = []
         self.faults: dict[str, int] = {}
-        names = [f"m{number + 1}" for number in range(self.plan.members)]
-        initial = ",".join(f"{name}=http://{name}:2380" for name in names)
+        self.changes: dict[str, int] = {}
         setting = self._chances("setting")
-        choices = {
+        choices: dict[str, Any] = {
             "snapshot_count": setting.choice((20, 100, 100_000)),
             "snapshot_catchup_entries": setting.choice((2, 20, 5_000)),
             "compaction_batch_limit": setting.choice((3, 1_000)),
@@ -71,11 +73,22 @@ class World:
             "max_wals": setting.choice((2, 5)),
             "max_snapshots": setting.choice((2, 5)),
             "pre_vote": setting.random() < 0.8,
+            "strict_reconfig_check": setting.random() < 0.3,
+            "initial_corrupt_check": setting.random() < 0.3,
+            "corrupt_check_time_s": setting.choice((0.0, 5.0)),
+            "compact_hash_check": setting.random() < 0.5,
+            "compact_hash_check_time_s": 5.0,
         }
         if self.plan.pre_vote is not None:
             choices["pre_vote"] = self.plan.pre_vote
-        self.machines = [Machine(self, name, self._config(name, initial, choices), f"{seed} machine") for name in names]
-        self._by_url = {f"http://{machine.name}:2380": machine for machine in self.machines}
+        choices |= dict(self.plan.settings)
+        self._choices = choices
+        self.machines: list[Machine] = []
+        self._by_url: dict[str, Machine] = {}
+        names = [f"m{number + 1}" for number in range(self.plan.members)]
+        initial = ",".join(f"{name}=http://{name}:2380" for name in names)
+        for name in names:
+            self._install(name, {**choices, "initial_cluster": initial})
         self.clients: list[Client] = []
         self.watchers: list[Watcher] = []
         self._busy = 0
@@ -83,17 +96,34 @@ class World:
     def _chances(self, what: str) -> random.Random:
         return random.Random(f"{self.seed} {what}")
 
-    @staticmethod
-    def _config(name: str, initial: str, choices: dict[str, Any]) -> ServerConfig:
-        return ServerConfig(
+    def _install(self, name: str, choices: dict[str, Any]) -> Machine:
+        url = f"http://{name}:2380"
+        config = ServerConfig(
             name=name,
             data_dir=f"/{name}.etcd",
-            initial_cluster=initial,
-            initial_advertise_peer_urls=(parse_url(f"http://{name}:2380"),),
-            listen_peer_urls=(parse_url(f"http://{name}:2380"),),
+            initial_advertise_peer_urls=(parse_url(url),),
+            listen_peer_urls=(parse_url(url),),
             advertise_client_urls=(parse_url(f"http://{name}:2379"),),
             **choices,
         )
+        machine = Machine(self, name, config, f"{self.seed} machine")
+        self.machines.append(machine)
+        self._by_url[url] = machine
+        return machine
+
+    def install(self) -> Machine:
+        """Another machine, with nothing on it yet, that is to join the others."""
+        name = f"m{len(self.machines) + 1}"
+        self.note("install", name)
+        return self._install(name, {**self._choices, "initial_cluster": "", "initial_cluster_state": "existing"})
+
+    def move(self, machine: Machine, url: str) -> None:
+        """It is reached by another peer URL as well."""
+        self._by_url[url] = machine
+
+    def forget(self, url: str) -> None:
+        """Nobody is at home there any more."""
+        del self._by_url[url]
 
     # What the world's parts tell it.
 
@@ -114,9 +144,6 @@ class World:
             text += "\n" + "".join(traceback.format_exception(error))
         self.violations.append(f"at {self.timeline.now:.6f}: {text}")
 
-    def make_member(self, machine: Machine, env: Env, failed: Callable[[BaseException], None]) -> Member:
-        return SimMember(machine.config, env, failed, existing=machine.existing, make_links=machine.make_links)
-
     def watch_member(self, machine: Machine, member: Member) -> None:
         """A member was made and is about to start."""
         self.witness.attend(machine, member)
@@ -135,6 +162,38 @@ class World:
 
     def peer_at(self, url: str) -> Machine | None:
         return self._by_url.get(url)
+
+    def peer_with(self, member_id: int) -> Machine | None:
+        for machine in self.present():
+            if machine.member is not None and machine.member.service.member_id == member_id:
+                return machine
+        return None
+
+    def present(self) -> list[Machine]:
+        """The machines whose members were not removed."""
+        return [machine for machine in self.machines if not machine.is_removed]
+
+    def cluster_of(self, machine: Machine) -> tuple[str, ExistingCluster] | None:
+        """What somebody tells who is about to join: the initial cluster as a flag has it, and what it is."""
+        for other in self.machines:
+            member = other.member
+            if other is machine or member is None or not other.is_serving:
+                continue
+            if not self.network.reaches(machine.name, other.name) or not self.network.reaches(other.name, machine.name):
+                continue
+            members = list(member.service.members())
+            if any(machine.url in each.peer_urls for each in members):
+                names = [machine.name if machine.url in each.peer_urls else f"{each.id:x}" for each in members]
+                named = zip(names, members, strict=True)
+                initial = ",".join(f"{name}={url}" for name, each in named for url in each.peer_urls)
+                return initial, ExistingCluster(member.service.cluster_id, members)
+        return None
+
+    def counted(self, leader: Machine) -> list[Machine]:
+        """The machines whose members are in the cluster, as a leader knows it."""
+        assert leader.member is not None
+        urls = {url for member in leader.member.service.members() for url in member.peer_urls}
+        return [machine for machine in self.present() if machine.url in urls]
 
     def leader(self) -> Machine | None:
         """The machine that leads in the newest term, as far as it knows."""
@@ -176,9 +235,17 @@ class World:
         for number in range(plan.clients):
             client = self._client(f"c{number + 1}")
             self._employ(Keeper(self, client, self._chances(client.name)).live(), client)
+        for number in range(plan.readers):
+            client = self._client(f"r{number + 1}")
+            self._employ(Reader(self, client, self._chances(client.name)).live(), client)
         for number in range(plan.tenants):
             client = self._client(f"t{number + 1}")
             self._employ(Tenant(self, client, self._chances(client.name)).live(), client)
+        client = self._client("j1")
+        self._employ(Janitor(self, client, self._chances(client.name)).live(), client)
+        if plan.change_every_s:
+            client = self._client("s1")
+            self._employ(Steward(self, client, self._chances(client.name)).live(), client)
         for number in range(plan.watchers):
             client = self._client(f"w{number + 1}")
             chances = self._chances(client.name)
@@ -213,6 +280,7 @@ class World:
         for machine in self.machines:
             machine.volume.mend()
             machine.volume.short_writes = 0.0
+            machine.is_held = False
             machine.start()
 
     def _works(self) -> bool:
@@ -222,9 +290,8 @@ class World:
             return False
         index = leader.member.applier.applied_index
         return all(
-            machine.is_removed
-            or (machine.is_serving and machine.member is not None and machine.member.applier.applied_index == index)
-            for machine in self.machines
+            machine.is_serving and machine.member is not None and machine.member.applier.applied_index == index
+            for machine in self.counted(leader)
         )
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
@@ -263,15 +330,17 @@ class World:
     async def _question(self, client: Client) -> None:
         asker = Asker(self, client, self._chances("last"))
         everything = Range(b"\0", b"\0")
-        for machine in self.machines:
-            if not machine.is_removed:
-                await asker.do(everything, machine)
         leader = self.leader()
         assert leader is not None and leader.member is not None
+        for machine in self.present():
+            if machine.member is not None and machine not in self.counted(leader):
+                self.violation(f"{machine.name} was removed and is still there")
+        for machine in self.counted(leader):
+            if machine.member is not None and not machine.member.service.is_learner:
+                await asker.do(everything, machine)
         revision = leader.member.store.current_revision
-        for machine in self.machines:
-            if not machine.is_removed:
-                self.history.finals.append(await self._final(client, machine, revision))
+        for machine in self.counted(leader):
+            self.history.finals.append(await self._final(client, machine, revision))
 
     async def _final(self, client: Client, machine: Machine, revision: int) -> FinalState:
         async def ask(path: str, message: bytes) -> bytes:
@@ -283,21 +352,32 @@ class World:
         everything = Range(b"\0", b"\0", serializable=True)
         current, kvs = decode(everything, await ask("KV/Range", encode(everything)))
         assert isinstance(kvs, RangeResult)
-        hashed = rpc_pb2.HashKVResponse.FromString(
-            await ask("Maintenance/HashKV", rpc_pb2.HashKVRequest(revision=revision).SerializeToString())
-        )
-        leases = rpc_pb2.LeaseLeasesResponse.FromString(await ask("Lease/LeaseLeases", b""))
         status = rpc_pb2.StatusResponse.FromString(await ask("Maintenance/Status", b""))
-        self.note("final", machine.name, current, hashed.hash)
+        member = machine.member
+        if member is not None and member.service.is_learner:
+            # It answers no more than that.
+            found = member.store.hash_by_revision(revision)
+            hash_, compact_revision = found.hash, found.compact_revision
+            lease_ids = tuple(lease.id for lease in member.lessor.leases())
+        else:
+            hashed = rpc_pb2.HashKVResponse.FromString(
+                await ask("Maintenance/HashKV", rpc_pb2.HashKVRequest(revision=revision).SerializeToString())
+            )
+            hash_, compact_revision = hashed.hash, hashed.compact_revision
+            leases = rpc_pb2.LeaseLeasesResponse.FromString(await ask("Lease/LeaseLeases", b""))
+            lease_ids = tuple(lease.ID for lease in leases.leases)
+        if member is not None and any(alarm.alarm == rpc_pb2.CORRUPT for alarm in member.service.alarms.get()):
+            self.violation(f"{machine.name} has a CORRUPT alarm")
+        self.note("final", machine.name, current, hash_)
         return FinalState(
             machine.name,
             current,
-            hashed.compact_revision,
+            compact_revision,
             revision,
-            hashed.hash,
+            hash_,
             status.raftAppliedIndex,
             kvs.kvs,
-            tuple(lease.ID for lease in leases.leases),
+            lease_ids,
         )
 
 
