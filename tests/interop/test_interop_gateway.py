@@ -80,6 +80,8 @@ STEPS: list[tuple[str, str]] = [
     ("/v3/lease/keepalive", '{"ID":1001}{"ID":"5"} {"ID":1001}'),
     ("/v3/lease/keepalive", ""),
     ("/v3/lease/keepalive", '{"ID":1001} nonsense'),
+    ("/v3/lease/keepalive", "[]"),
+    ("/v3/lease/keepalive", "{"),
     ("/v3/lease/timetolive", json.dumps({"ID": 1001, "keys": True})),
     ("/v3/lease/leases", ""),
     ("/v3/kv/lease/leases", "{}"),

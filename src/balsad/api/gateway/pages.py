@@ -69,7 +69,8 @@ class Gateway:
         try:
             messages = _read_messages(request.body, route)
         except GoJsonError as error:
-            _answer_error(responder, Code.INVALID_ARGUMENT, str(error))
+            # Where many requests may come, the gateway of etcd forgets to say whose fault it is.
+            _answer_error(responder, Code.UNKNOWN if route.has_many_requests else Code.INVALID_ARGUMENT, str(error))
             return
         metadata = _metadata(request)
         if route.has_many_answers:
