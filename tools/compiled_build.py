@@ -50,7 +50,7 @@ MODULES = """
     transport/rpc_server transport/http2_base transport/http2_control transport/http2_connection
     transport/http2_exchange
     server/driver server/propose server/answers server/request_ids server/quota server/ranges server/read_index
-    server/service server/apply/dispatch server/apply/kv server/apply/txn
+    server/service server/plain_txn server/apply/dispatch server/apply/kv server/apply/txn server/apply/plain_txn
     api/v3/kv api/v3/door api/v3/watch
 """
 """What is compiled. The rule: what runs for every request, entry, key, page or event.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from balsad.mvcc.event import Event, delete_event, put_event
 from balsad.mvcc.key_value import key_field, lease_of
 from balsad.mvcc.revision import KeyMeta, revision_key, tombstone_key
-from balsad.wire import key_value
+from balsad.wire import uvarint, varint
 
 if TYPE_CHECKING:
     from balsad.mvcc.store import RangeResult, Store
@@ -40,17 +40,28 @@ class WriteTxn:
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> int:
         """Write a key; gives the revision it will have. The lease, if any, exists."""
+        return self.put_fields(key, key_field(key), uvarint(len(value)) + value if value else b"", lease)
+
+    def put_fields(self, key: bytes, key_bytes: bytes, value_field: bytes, lease: int) -> int:
+        """The same from bytes of a request: the key with tag and length, the value with its length or b""."""
         assert not self._ended
         store = self._store
-        sub = len(self._changes)
-        meta = store.index.put(key, self._main, sub)
-        kv = key_value(key, create_revision=meta[2], mod_revision=meta[0], version=meta[3], value=value, lease=lease)
-        store.rows[revision_key(self._main, sub)] = kv
+        main = self._main
+        changes = self._changes
+        sub = len(changes)
+        _, _, create, version = store.index.put(key, main, sub)
+        kv = b"%b\x10%b\x18%b\x20%b" % (key_bytes, uvarint(create), uvarint(main), uvarint(version))
+        if value_field:
+            kv = b"%b\x2a%b" % (kv, value_field)
+        if lease:
+            kv += b"\x30" + varint(lease)
+        store.rows[revision_key(main, sub)] = kv
         store.cache.put(key, kv)
-        store.head = self._main
-        self._changes.append((False, key, kv))
-        store.move_lease(key, lease)
-        return self._main
+        store.head = main
+        changes.append((False, key, kv))
+        if lease or key in store.leases.lease_by_key:
+            store.move_lease(key, lease)
+        return main
 
     def delete_range(self, key: bytes, end: bytes = b"") -> int:
         """Delete the keys of a range; gives how many there were."""

@@ -21,7 +21,7 @@ from balsad.errors import (
 )
 from balsad.proto import raft_internal_pb2, rpc_pb2
 from balsad.server.alarms import NOSPACE
-from balsad.server.apply.dispatch import PLAIN_PUT
+from balsad.server.apply.dispatch import PLAIN_PUT, PLAIN_TXN
 from balsad.server.downgrades import Downgrades
 from balsad.server.lease_checkpoints import LeaseCheckpoints
 from balsad.server.member_changes import MemberChanges
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from balsad.server.backend_commits import BackendCommits
     from balsad.server.compactions import Compactions
     from balsad.server.driver import Driver
+    from balsad.server.plain_txn import PlainTxn
     from balsad.server.read_index import ReadIndex
     from balsad.server.request_ids import RequestIds
     from balsad.storage import Backend
@@ -153,6 +154,16 @@ class Service:
     def txn(self, call: Call, request: rpc_pb2.TxnRequest) -> None:
         if self._has_room(txn_cost(request), call):
             self._submit("txn", request, call)
+
+    def txn_plain(self, call: Call, raw: bytes, request: PlainTxn) -> None:
+        """A txn that was read from `raw`, the request as it came, which goes into the log."""
+        if not self._quota.available(request.cost):
+            self.txn(call, rpc_pb2.TxnRequest.FromString(raw))
+            return
+        size = len(raw)
+        request_id, id_field = self._ids.next_field()
+        pending = Pending(request_id, call, None, PLAIN_TXN, request, b"", raw)
+        self.driver.propose(b"\x32%b%b%b" % (LAST[size] if size < 16384 else uvarint(size), raw, id_field), pending)
 
     def delete_range(self, call: Call, request: rpc_pb2.DeleteRangeRequest) -> None:
         self._submit("delete_range", request, call)

@@ -16,6 +16,7 @@ from balsad.env.real import RealDisk
 from balsad.proto import raft_internal_pb2
 from balsad.raft import Entry, EntryType
 from balsad.server.member import Member
+from balsad.server.plain_txn import read_txn
 from balsad.server.propose import Pending, Result, plain_put
 from balsad.storage.wal import INLINE, WalOptions
 from balsad.transport import Headers
@@ -204,6 +205,11 @@ class Feed:
             plain = plain_put(raw)
             if plain is not None:
                 pending = carried = Pending(self._ids, call, None, "plain put", None, plain[0], raw, plain[1])
+        elif self.way == "plain" and field == "txn":
+            raw = request.SerializeToString()
+            plain_txn = read_txn(raw, 128)
+            if plain_txn is not None:
+                pending = carried = Pending(self._ids, call, None, "plain txn", plain_txn, b"", raw)
         return Entry(EntryType.NORMAL, self.term, index, data, carried), pending, call
 
     def apply(self, field: str, request: Any) -> FakeCall:

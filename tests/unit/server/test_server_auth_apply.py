@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -18,7 +19,8 @@ from balsad.server.alarms import Alarms
 from balsad.server.answers import HeaderBytes
 from balsad.server.apply.auth import AuthApplier
 from balsad.server.apply.cluster import ClusterApplier
-from balsad.server.apply.dispatch import PLAIN_PUT, Applier
+from balsad.server.apply.dispatch import PLAIN_PUT, PLAIN_TXN, Applier
+from balsad.server.plain_txn import read_txn
 from balsad.server.propose import Pending, Result
 from balsad.server.quota import Quota
 from balsad.storage import Backend, schema
@@ -230,7 +232,19 @@ def plain_put(key: bytes, index: int, heard: list[Result]) -> tuple[Entry, Pendi
     return Entry(0, 1, index, message.SerializeToString(), pending), pending
 
 
-def test_a_put_under_way_while_authentication_is_enabled_is_nobodys() -> None:
+def plain_txn(key: bytes, index: int, heard: list[Result]) -> tuple[Entry, Pending]:
+    request = rpc.TxnRequest(success=[rpc.RequestOp(request_put=rpc.PutRequest(key=key, value=b"1"))])
+    raw = request.SerializeToString()
+    pending = Pending(index, None, heard.append, PLAIN_TXN, read_txn(raw, 128), b"", raw)
+    message = raft_internal_pb2.InternalRaftRequest(txn=request)
+    message.header.ID = index
+    return Entry(0, 1, index, message.SerializeToString(), pending), pending
+
+
+@pytest.mark.parametrize("make", [plain_put, plain_txn])
+def test_a_write_under_way_while_authentication_is_enabled_is_nobodys(
+    make: Callable[[bytes, int, list[Result]], tuple[Entry, Pending]],
+) -> None:
     """It was proposed without a name, since nobody was asked then."""
     at = member()
     at.auth.disable()
@@ -241,7 +255,7 @@ def test_a_put_under_way_while_authentication_is_enabled_is_nobodys() -> None:
     entries = [Entry(0, 1, first, enable.SerializeToString())]
     waiting = {}
     for place in (1, 2):
-        entry, pending = plain_put(b"new", first + place, heard)
+        entry, pending = make(b"new", first + place, heard)
         entries.append(entry)
         waiting[pending.id] = pending
 

@@ -332,6 +332,52 @@ def test_the_quota_is_exact(tmp_path: Path) -> None:
         in_loop(scenario(way))
 
 
+@pytest.mark.parametrize("way", ["plain", "decoded"])
+def test_a_txn_costs_what_its_dearer_branch_puts(tmp_path: Path, way: str) -> None:
+    """One over the quota is applied all the same, and refused; so is whatever deletes when it is full already."""
+
+    async def scenario() -> None:
+        async with still(tmp_path, way=way, quota_backend_bytes=-1) as feed:
+            member = feed.member
+            member.booted.backend.commit()
+            dear = rpc.TxnRequest(success=[put_op(b"key", bytes(10)), put_op(b"b")], failure=[put_op(b"c", bytes(900))])
+            cost = 256 + 1 + 900
+            quota = member.applier.quota
+            for room, expected in ((cost - 1, False), (cost, False), (cost + 1, True)):
+                quota.limit_bytes = member.booted.backend.size + room
+                revision = member.store.current_revision
+                assert isinstance(feed.result("txn", dear), bytes) == expected, room
+                assert member.store.current_revision == revision + 1
+            quota.limit_bytes = 0
+            delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=b"key"))
+            assert feed.result("txn", rpc.TxnRequest(success=[delete])) == (
+                8,
+                "etcdserver: mvcc: database space exceeded",
+            )
+
+    in_loop(scenario())
+
+
+@pytest.mark.parametrize("way", ["plain", "decoded", "bytes"])
+def test_a_txn_while_there_are_alarms(tmp_path: Path, way: str) -> None:
+    async def scenario() -> None:
+        async with still(tmp_path, way=way) as feed:
+            member = feed.member
+            puts = rpc.TxnRequest(success=[put_op(b"a")])
+            deletes = rpc.TxnRequest(
+                success=[rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=b"a"))],
+            )
+            member.alarms.activate(2, 1)
+            assert feed.result("txn", puts) == (8, "etcdserver: mvcc: database space exceeded")
+            assert isinstance(feed.result("txn", deletes), bytes)
+            member.alarms.activate(2, 2)
+            assert feed.result("txn", deletes) == (15, "etcdserver: corrupt cluster")
+            assert member.store.current_revision == 1
+            assert member.applier.applied_index == member.applier.consistent_index
+
+    in_loop(scenario())
+
+
 # Leases
 
 
