@@ -201,6 +201,12 @@ class Cluster:
         """All members by ascending id."""
         return [self._members[member_id] for member_id in sorted(self._members)]
 
+    def stored_members(self) -> list[Member]:
+        """All members by ascending id as the buckets have them, which may be ahead of the tree after a restart."""
+        if self._buckets is None:
+            return self.members()
+        return [member for _, member in sorted(self._buckets.load()[0].items())]
+
     def voters(self) -> list[Member]:
         return [member for member in self.members() if not member.is_learner]
 
