@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import resource
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -148,5 +149,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 3 if options.check and any(not verdict.is_met for row in found for verdict in row.verdicts()) else 0
 
 
+def _end(number: int, frame: object) -> None:
+    """The servers are sessions of their own: nobody would end them when SIGTERM ended us at once."""
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -50,7 +50,7 @@ def connection_count(wanted: int) -> int:
 def _many_connections_cell(workload: Workload, connections: int) -> Cell:
     """All of them ask. By the generator of our own: it connects a few at a time and outside the measured time."""
     cell = load_cell(GROUP, workload, connections, 1, bars.single(workload.kind, connections))
-    return dataclasses.replace(cell, run=lambda setting: cell.run(setting.with_generator(load.generate)))
+    return dataclasses.replace(cell, run=lambda setting: cell.run(dataclasses.replace(setting, generate=load.generate)))
 
 
 def _idle_connections_cell(workload: Workload, connections: int) -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from bench.cpu import Meter
 from bench.figures import Sample, Samples
 from bench.load import Load, Request, Target
 from bench.report import Progress
-from tests.interop.servers import Member, start
+from tests.interop.servers import Member
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ Generate = Callable[[Request, Sequence[Target], float, Meter], Load]
 
 @dataclass(slots=True)
 class Setting:
-    """`contenders` has the real etcd first, our forms behind; `shared` ends what `once` made."""
+    """`contenders` has the real etcd first, our forms behind; `shared` ends what `once` has `made`."""
 
     contenders: list[Contender]
     pairs: int
@@ -36,7 +37,7 @@ class Setting:
     keep: Path | None
     progress: Progress
     shared: contextlib.ExitStack
-    _made: dict[str, object] = field(default_factory=dict)
+    made: dict[str, object] = field(default_factory=dict)
 
     def in_turn(self, measure: Callable[[Contender], Sample], rounds_max: int = 1 << 30) -> Samples:
         """`measure` of each contender in each round: there and back again, so that what drifts hits all."""
@@ -50,24 +51,9 @@ class Setting:
 
     def once(self, name: str, make: Callable[[], contextlib.AbstractContextManager[T]]) -> T:
         """What several cells share: made when the first asks for it, ended with the run."""
-        if name not in self._made:
-            self._made[name] = self.shared.enter_context(make())
-        return cast(T, self._made[name])
-
-    def with_generator(self, generate: Generate) -> Setting:
-        """The same, for a cell that only this generator can serve; what is shared is not to be asked of it."""
-        return Setting(
-            contenders=self.contenders,
-            pairs=self.pairs,
-            seconds=self.seconds,
-            keys=self.keys,
-            is_quick=self.is_quick,
-            generate=generate,
-            folder=self.folder,
-            keep=self.keep,
-            progress=self.progress,
-            shared=self.shared,
-        )
+        if name not in self.made:
+            self.made[name] = self.shared.enter_context(make())
+        return cast(T, self.made[name])
 
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[Path]:
@@ -76,18 +62,25 @@ class Setting:
 
     @contextlib.contextmanager
     def members(self, *flags: str) -> Iterator[dict[str, Member]]:
-        """A new member of each contender, by form, all up at once; ended, their data removed, at the end."""
-        with self.new_folder() as folder, contextlib.ExitStack() as stack:
-            yield {
-                contender.form: stack.enter_context(start(contender.program, folder / contender.form, *FLAGS, *flags))
-                for contender in self.contenders
-            }
+        """A new member of each contender, by form, all up at once; killed, their data removed, at the end."""
+        with self.new_folder() as folder:
+            started: dict[str, Member] = {}
+            try:
+                for one in self.contenders:
+                    started[one.form] = Member(one.program, folder / one.form, (*FLAGS, *flags), None)
+                for member in started.values():
+                    member.wait_healthy()
+                yield started
+            finally:
+                for member in started.values():
+                    member.kill()
 
     @contextlib.contextmanager
     def member(self, contender: Contender, *flags: str) -> Iterator[Member]:
         """A new member of one contender alone."""
-        with self.new_folder() as folder, start(contender.program, folder / "data", *FLAGS, *flags) as member:
-            yield member
+        alone = dataclasses.replace(self, contenders=[contender])
+        with alone.members(*flags) as members:
+            yield members[contender.form]
 
 
 @dataclass(frozen=True, slots=True)
