@@ -35,6 +35,7 @@ from balsad.config import (
     start_fields,
 )
 from balsad.discovery import discovers, find_initial_cluster
+from balsad.env.descriptors import descriptor_limit, raise_descriptor_limit
 from balsad.env.real import real_env
 from balsad.membership import IncompatibleVersionError
 from balsad.observe import log_loop_exception
@@ -54,7 +55,15 @@ from balsad.server.counts import copy_counts
 from balsad.server.member import Member
 from balsad.server.systemd import notify
 from balsad.storage import StorageError
-from balsad.transport import Limits, Listener, RpcServer, ServerTls
+from balsad.transport import (
+    DESCRIPTORS_RESERVED,
+    Limits,
+    Listener,
+    RpcServer,
+    ServerTls,
+    Shares,
+    share_descriptors,
+)
 
 if TYPE_CHECKING:
     from balsad.env import Env
@@ -135,6 +144,7 @@ async def run(config: ServerConfig, env: Env) -> None:
         monitors = [
             (url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_metrics_urls
         ]
+        shares = _share_descriptors()
         tls = _server_tls(config, env)
         config = await _find_initial_cluster(config, env)
         initialized = env.disk.is_dir(config.member_dir)
@@ -171,13 +181,18 @@ async def run(config: ServerConfig, env: Env) -> None:
         left: asyncio.Future[None] = loop.create_future()
         member.on_removed = lambda: None if left.done() else left.set_result(None)
         connect_metrics(member.metrics, links)
-        server = RpcServer(limits=_limits(config), scheduler=loop)
+        server = RpcServer(limits=_limits(config, shares), scheduler=loop)
         # As up to etcd 3.5 the peer port answers gRPC too.
         snapshotter = member.booted.snapshotter
         peer_listener = peer_server(
-            links, joint, disk=env.disk, snapshotter=snapshotter, tls=peer_tls, http2=server.adopt
+            *(links, joint),
+            disk=env.disk,
+            snapshotter=snapshotter,
+            tls=peer_tls,
+            http2=server.adopt,
+            connections_max=shares.peers,
         )
-        monitoring = RpcServer(limits=_limits(config), scheduler=loop)
+        monitoring = RpcServer(limits=_limits(config, shares), scheduler=loop)
         _mount(member, server, monitoring, links)
         listeners: list[Listener] = []
         try:
@@ -302,8 +317,20 @@ def _server_tls(config: ServerConfig, env: Env) -> ServerTls | None:
     )
 
 
-def _limits(config: ServerConfig) -> Limits:
+def _share_descriptors() -> Shares:
+    """Raises: StartError. Source: embed configureClientListeners."""
+    limit = descriptor_limit()
+    if limit <= DESCRIPTORS_RESERVED:
+        raise StartError(
+            "file descriptor limit of etcd process is too low; please set higher: "
+            f"limit {limit}, recommended-limit {DESCRIPTORS_RESERVED}"
+        )
+    return share_descriptors(limit)
+
+
+def _limits(config: ServerConfig, shares: Shares) -> Limits:
     return Limits(
+        connections_max=shares.clients,
         message_bytes_max=config.max_request_bytes + 512 * 1024,
         streams_max=config.max_concurrent_streams,
         ping_interval_s_min=config.grpc_keepalive_min_time_s,
@@ -314,6 +341,7 @@ def _limits(config: ServerConfig) -> Limits:
 
 def serve(config: ServerConfig) -> int:
     """Run a member until a signal ends it, or something it can't survive; the exit code."""
+    raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config))
 

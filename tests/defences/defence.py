@@ -43,7 +43,10 @@ class Defence:
         source = self.path.read_text()
         name = self.place.partition(":")[2]
         lines = source.splitlines(keepends=True)
-        first, last = _find(ast.parse(source), name) if name else (1, len(lines))
+        try:
+            first, last = _find(ast.parse(source), name) if name else (1, len(lines))
+        except StopIteration:
+            raise AssertionError(f"{self.place}, which had the defence against {self.against}, is gone") from None
         part = "".join(lines[first - 1 : last])
         count = part.count(self.text)
         assert count == 1, (

@@ -17,6 +17,9 @@ _TLS: Final = _UNIT + "test_transport_tls.py::"
 _WORDS: Final = _UNIT + "test_transport_words.py::"
 _GRPCIO: Final = _UNIT + "test_transport_grpcio.py::"
 
+_ACCEPTER: Final = _UNIT + "test_transport_accepter.py::"
+_CROWDS: Final = "tests/interop/test_interop_crowds.py::"
+
 _COUNT: Final = "self._count_nuisance()"
 
 FRAMES: Final = (
@@ -366,6 +369,68 @@ STREAMS: Final = (
     ),
 )
 
+CROWDS: Final = (
+    Defence(
+        against="clients that take all descriptors",
+        place="transport.accepter:Accepter._accept",
+        text="if self._is_full():",
+        instead="if False:",
+        attacks=(_ACCEPTER + "test_who_is_too_many_waits_for_room",),
+    ),
+    Defence(
+        against="TLS handshakes that take all descriptors",
+        place="transport.listener:_sockets_held",
+        text=" + arriving",
+        instead="",
+        attacks=(_ACCEPTER + "test_those_who_shake_hands_count",),
+        is_slow=True,
+    ),
+    Defence(
+        against="TLS on a plain port that takes all descriptors",
+        place="transport.listener:FirstBytes._start_tls",
+        text="if _sockets_held(server) + 3 > server.limits.connections_max:",
+        instead="if False:",
+        attacks=(_ACCEPTER + "test_tls_on_a_plain_port_counts_three_times",),
+    ),
+    Defence(
+        against="TLS relays that never end",
+        place="transport.tls_relay:_End.eof_received",
+        text="if other._has_ended:",
+        instead="if False:",
+        attacks=(_ACCEPTER + "test_tls_on_a_plain_port_counts_three_times",),
+    ),
+    Defence(
+        against="no descriptors left",
+        place="transport.accepter:Accepter._accept",
+        text="if error.errno not in _OUT_OF:",
+        instead="if True:",
+        attacks=(_ACCEPTER + "test_a_process_without_descriptors_serves_again_when_it_has_some",),
+    ),
+    Defence(
+        against="clients that lost their power",
+        place="transport.accepter:Accepter._welcome",
+        text="client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)",
+        instead="pass",
+        attacks=(_ACCEPTER + "test_a_client_that_is_gone_is_asked_after_by_the_kernel",),
+    ),
+    Defence(
+        against="a crowd of peers",
+        place="peer.listener:PeerListener._is_full",
+        text="return len(self._connections) + arriving >= self._connections_max",
+        instead="return False",
+        attacks=(_CROWDS + "test_a_crowd_of_peers_leaves_the_member_its_files_and_its_clients",),
+        is_slow=True,
+    ),
+    Defence(
+        against="a crowd of clients",
+        place="main:_limits",
+        text="connections_max=shares.clients,",
+        instead="",
+        attacks=(_CROWDS + "test_a_crowd_of_clients_leaves_the_member_its_files[balsad]",),
+        is_slow=True,
+    ),
+)
+
 TIMES: Final = (
     Defence(
         against="clients that say nothing",
@@ -405,8 +470,8 @@ TIMES: Final = (
     ),
     Defence(
         against="TLS handshakes never finished",
-        place="transport.listener:_tls_arguments",
-        text=', "ssl_handshake_timeout": server.limits.handshake_timeout_s',
+        place="transport.accepter:Accepter.__init__",
+        text=', "ssl_handshake_timeout": handshake_timeout_s',
         instead="",
         attacks=(_TLS + "test_a_handshake_that_never_comes",),
         is_slow=True,
@@ -529,4 +594,4 @@ HTTP1: Final = (
     ),
 )
 
-TRANSPORT: Final = (*FRAMES, *HEADERS, *STREAMS, *TIMES, *HTTP1)
+TRANSPORT: Final = (*FRAMES, *HEADERS, *STREAMS, *CROWDS, *TIMES, *HTTP1)

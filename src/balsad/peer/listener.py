@@ -13,13 +13,13 @@ from balsad.peer.errands import Errands
 from balsad.peer.exchange import PeerRequest, Route
 from balsad.peer.http_server import PeerConnection
 from balsad.peer.tls import Certificate, CertificateRefusedError
+from balsad.transport import Accepter
 
 if TYPE_CHECKING:
     from balsad.peer.tls import PeerTls
 
 log = get_logger(__name__)
 
-BACKLOG: Final = 1024
 HANDSHAKE_S_MAX: Final = 60.0
 
 
@@ -31,41 +31,45 @@ class PeerListener:
         routes: Callable[[PeerRequest], Route],
         tls: PeerTls | None = None,
         http2: Callable[[asyncio.Transport, bytes], None] | None = None,
+        connections_max: int = 1 << 30,
     ) -> None:
-        """`http2` takes over clients that speak HTTP/2: their transport and what they have sent."""
+        """`http2` takes over clients that speak HTTP/2: their transport and what they have sent.
+
+        Who comes while `connections_max` are here, or shake hands, waits to be accepted.
+        """
         self.loop = asyncio.get_running_loop()
         self.route = routes
         self.http2 = http2
         self.is_closing = False
         self._tls = tls
         self._connections: dict[PeerConnection, None] = {}
-        self._sockets: list[asyncio.Server] = []
+        self._connections_max = connections_max
+        self._accepters: list[Accepter] = []
         self._errands = Errands()
 
     async def listen_bound(self, bound: socket.socket, *, secure: bool = False) -> None:
         """Take clients on a socket that is bound already. Raises: StartError, OSError."""
-        arguments: dict[str, Any] = {"sock": bound, "backlog": BACKLOG}
+        context = None
         if secure:
             if self._tls is None:
                 raise StartError("cannot listen on TLS for peers: KeyFile and CertFile are not presented")
-            arguments["ssl"] = self._tls.server_context()
-            arguments["ssl_handshake_timeout"] = HANDSHAKE_S_MAX
-        if bound.family == socket.AF_UNIX:
-            server = await self.loop.create_unix_server(lambda: PeerConnection(self), **arguments)
-        else:
-            server = await self.loop.create_server(lambda: PeerConnection(self), **arguments)
-        self._sockets.append(server)
+            context = self._tls.server_context()
+        self._accepters.append(
+            Accepter(
+                bound, lambda: PeerConnection(self), self._is_full, tls=context, handshake_timeout_s=HANDSHAKE_S_MAX
+            )
+        )
 
     @property
     def addresses(self) -> list[Any]:
         """What the sockets are bound to, as `getsockname` gives it."""
-        return [sock.getsockname() for server in self._sockets for sock in server.sockets]
+        return [accepter.address for accepter in self._accepters]
 
     def close(self) -> None:
         """Take no more clients; those that are being answered get their answer."""
         self.is_closing = True
-        for server in self._sockets:
-            server.close()
+        for accepter in self._accepters:
+            accepter.close()
         for connection in list(self._connections):
             connection.finish()
 
@@ -78,6 +82,10 @@ class PeerListener:
             connection.abort()
         self._errands.stop()
         await self._errands.wait()
+
+    def _is_full(self) -> bool:
+        arriving = sum([len(accepter.under_way) for accepter in self._accepters])
+        return len(self._connections) + arriving >= self._connections_max
 
     # What connections and routes call.
 

@@ -30,6 +30,7 @@ def peer_server(
     snapshotter: Snapshotter,
     tls: PeerTls | None = None,
     http2: Callable[[asyncio.Transport, bytes], None] | None = None,
+    connections_max: int = 1 << 30,
 ) -> PeerListener:
     """The server of the peer URLs; `listen_bound` opens it.
 
@@ -39,7 +40,7 @@ def peer_server(
         **RaftPages(transport, disk=disk, snapshotter=snapshotter).routes(),
         **MemberPages(transport, backend).routes(),
     }
-    return PeerListener(Router(routes).route, tls, http2)
+    return PeerListener(Router(routes).route, tls, http2, connections_max)
 
 
 class Router:

@@ -3,6 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+DESCRIPTORS_RESERVED: Final = 150
+"""For the log, the database, other members. Source: etcd embed reservedInternalFDNum."""
+PEERS_RESERVED: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many connections there may be at a time on either port, so that no crowd takes what others need."""
+
+    clients: int
+    peers: int
+
+
+def share_descriptors(limit: int) -> Shares:
+    """`limit` is how many descriptors the process may have, more than are reserved."""
+    peers = max(PEERS_RESERVED, min(1000, limit // 8))
+    return Shares(limit - DESCRIPTORS_RESERVED - (peers - PEERS_RESERVED), peers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,6 +30,8 @@ class Limits:
 
     message_bytes_max: int = 1536 * 1024 + 512 * 1024
     """The largest message taken: etcd's max-request-bytes and 512 KiB on top."""
+    connections_max: int = 1 << 30
+    """Clients at a time, those that shake hands for TLS among them; others wait to be accepted."""
     streams_max: int = 0xFFFFFFFF
     """Concurrent streams of a connection as told to clients; 2**32 - 1 tells nothing."""
     streams_hard_max: int = 200_000

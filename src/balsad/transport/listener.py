@@ -10,9 +10,13 @@ Once the protocol is known, the event loop calls the connection directly.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
+import stat
 from typing import TYPE_CHECKING, Any, Final
 
+from balsad.transport.accepter import Accepter
 from balsad.transport.frames import PREFACE
 from balsad.transport.http1_connection import Http1Connection
 from balsad.transport.http2_connection import Http2Connection
@@ -78,6 +82,10 @@ class FirstBytes(asyncio.Protocol):
     def _start_tls(self, data: bytes, keeper: CertificateKeeper) -> None:
         self._leave()
         server = self.server
+        if _sockets_held(server) + 3 > server.limits.connections_max:
+            self.transport.abort()
+            return
+        server.relays += 1
         task = asyncio.ensure_future(
             relay(
                 self.transport,
@@ -85,6 +93,7 @@ class FirstBytes(asyncio.Protocol):
                 lambda: FirstBytes(server, keeper.tls),
                 keeper.context,
                 server.limits.handshake_timeout_s,
+                server.end_relay,
             )
         )
         # The loop holds tasks weakly.
@@ -137,13 +146,24 @@ def adopt_transport(server: RpcServer, transport: Any, peer_name: str) -> None:
 class Listener:
     """A socket that takes clients."""
 
-    def __init__(self, sockets: asyncio.Server) -> None:
-        self._server = sockets
+    def __init__(
+        self, server: RpcServer, bound: socket.socket, tls: ServerTls | None, also_tls: ServerTls | None = None
+    ) -> None:
+        keeper = CertificateKeeper(also_tls) if also_tls is not None and tls is None else None
+        self._server = server
+        self._accepter = Accepter(
+            bound,
+            lambda: FirstBytes(server, tls, keeper),
+            self._is_full,
+            tls=CertificateKeeper(tls).context if tls is not None else None,
+            handshake_timeout_s=server.limits.handshake_timeout_s,
+        )
+        server.listeners.append(self)
 
     @property
     def addresses(self) -> list[Any]:
         """What the sockets are bound to, as `getsockname` gives it."""
-        return [sock.getsockname() for sock in self._server.sockets]
+        return [self._accepter.address]
 
     @property
     def port(self) -> int:
@@ -152,45 +172,44 @@ class Listener:
         assert isinstance(port, int)
         return port
 
+    @property
+    def arriving(self) -> int:
+        """How many clients are accepted and not yet connections of the server."""
+        return len(self._accepter.under_way)
+
     def close(self) -> None:
         """Take no more clients; those that are connected stay."""
-        self._server.close()
+        self._accepter.close()
+
+    def _is_full(self) -> bool:
+        return _sockets_held(self._server) >= self._server.limits.connections_max
 
 
 async def listen_tcp(server: RpcServer, host: str, port: int, tls: ServerTls | None) -> Listener:
     """Raises OSError as the kernel gives it, as when the port is in use."""
-    loop = asyncio.get_running_loop()
-    _adopt_loop(server, loop)
-    sockets = await loop.create_server(
-        lambda: FirstBytes(server, tls),
-        host,
-        port,
-        backlog=1024,
-        **_tls_arguments(server, tls),
-    )
-    return Listener(sockets)
+    return await listen_bound(server, socket.create_server((host, port)), tls)
 
 
 async def listen_unix(server: RpcServer, path: str, tls: ServerTls | None) -> Listener:
-    loop = asyncio.get_running_loop()
-    _adopt_loop(server, loop)
-    sockets = await loop.create_unix_server(
-        lambda: FirstBytes(server, tls), path, backlog=1024, **_tls_arguments(server, tls)
-    )
-    return Listener(sockets)
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(path)
+    except OSError:
+        bound.close()
+        raise
+    return await listen_bound(server, bound, tls)
 
 
 async def listen_bound(
     server: RpcServer, bound: socket.socket, tls: ServerTls | None, also_tls: ServerTls | None = None
 ) -> Listener:
     """Listen on a socket that is bound already; on a plain one those who speak TLS get `also_tls`."""
-    loop = asyncio.get_running_loop()
-    _adopt_loop(server, loop)
-    keeper = CertificateKeeper(also_tls) if also_tls is not None and tls is None else None
-    arguments: dict[str, Any] = {"sock": bound, "backlog": 1024, **_tls_arguments(server, tls)}
-    if bound.family == socket.AF_UNIX:
-        return Listener(await loop.create_unix_server(lambda: FirstBytes(server, tls, keeper), **arguments))
-    return Listener(await loop.create_server(lambda: FirstBytes(server, tls, keeper), **arguments))
+    if server.scheduler is None:
+        server.scheduler = asyncio.get_running_loop()
+    return Listener(server, bound, tls, also_tls)
 
 
 async def drain(server: RpcServer, grace_s: float) -> None:
@@ -210,15 +229,10 @@ async def drain(server: RpcServer, grace_s: float) -> None:
         await asyncio.sleep(0)
 
 
-def _adopt_loop(server: RpcServer, loop: asyncio.AbstractEventLoop) -> None:
-    if server.scheduler is None:
-        server.scheduler = loop
-
-
-def _tls_arguments(server: RpcServer, tls: ServerTls | None) -> dict[str, Any]:
-    if tls is None:
-        return {}
-    return {"ssl": CertificateKeeper(tls).context, "ssl_handshake_timeout": server.limits.handshake_timeout_s}
+def _sockets_held(server: RpcServer) -> int:
+    """By clients. Who speaks TLS to a plain listener holds three: see tls_relay."""
+    arriving = sum([listener.arriving for listener in server.listeners])
+    return len(server.connections) + arriving + 2 * server.relays + len(server.handshakes)
 
 
 def _address(transport: asyncio.BaseTransport) -> str:

@@ -46,6 +46,9 @@ class RpcServer:
         self.connections: dict[Connection, None] = {}
         self.handshakes: set[asyncio.Task[None]] = set()
         """TLS that was begun on listeners that do not ask for it."""
+        self.listeners: list[listener.Listener] = []
+        self.relays = 0
+        """How many clients speak TLS to a plain listener."""
         self.draining = False
         self.timers = Timers()
         self._dirty: list[Connection] = []
@@ -153,6 +156,9 @@ class RpcServer:
         if self._timer is None or tick * TICK_S < self._timer_at:
             self._schedule_timer()
         return tick
+
+    def end_relay(self) -> None:
+        self.relays -= 1
 
     def disarm(self, item: Timed, tick: int) -> None:
         self.timers.remove(item, tick)

@@ -22,9 +22,11 @@ HANDSHAKE: Final = 0x16
 class _End(asyncio.Protocol):
     """Hands what it reads to the other end, and reads no faster than that can write."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_end: Callable[[], None] | None = None) -> None:
         self.transport: Any = None
         self.other: _End | None = None
+        self._has_ended = False
+        self._on_end = on_end
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -34,8 +36,15 @@ class _End(asyncio.Protocol):
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        if self.other is not None and self.other.transport.can_write_eof():
-            self.other.transport.write_eof()
+        other = self.other
+        if other is None:
+            return False
+        self._has_ended = True
+        if other._has_ended:
+            # Both have said all: what is still on its way is sent, then either side closes.
+            return False
+        if other.transport.can_write_eof():
+            other.transport.write_eof()
         return True  # the other direction may have something to say yet
 
     def pause_writing(self) -> None:
@@ -51,6 +60,9 @@ class _End(asyncio.Protocol):
         if other is not None:
             other.other = None
             other.transport.close()
+        if self._on_end is not None:
+            self._on_end()
+            self._on_end = None
 
 
 async def relay(
@@ -59,16 +71,23 @@ async def relay(
     make_protocol: Callable[[], asyncio.Protocol],
     context: ssl.SSLContext,
     handshake_timeout_s: float,
+    on_end: Callable[[], None],
 ) -> None:
     """Serve TLS to the client of `transport`, which has sent `data` already, with a protocol from `make_protocol`.
 
-    Returns when the handshake is done or has failed; a client that fails it is dropped.
+    Returns when the handshake is done or has failed; a client that fails it is dropped. `on_end` is called when the
+    client is gone.
     """
     loop = asyncio.get_running_loop()
     transport.pause_reading()
-    client, inside = _End(), _End()
+    client, inside = _End(on_end), _End()
     client.transport = transport
-    near, far = socket.socketpair()
+    try:
+        near, far = socket.socketpair()
+    except OSError:
+        transport.abort()
+        on_end()
+        return
     near.setblocking(False)
     far.setblocking(False)
     try:
@@ -77,6 +96,7 @@ async def relay(
         near.close()
         far.close()
         transport.abort()
+        on_end()
         return
     client.other, inside.other = inside, client
     transport.set_protocol(client)
