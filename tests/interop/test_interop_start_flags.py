@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.interop.servers import balsad, clean_environment, fetch, program, programs, start
+from tests.interop.servers import fetch, program, programs, start
 
 START_S = 30.0
 
@@ -60,20 +59,3 @@ def test_a_founder_must_advertise_the_urls_it_is_named_with(who: str, tmp_path: 
 
     assert "--initial-cluster has default=http://127.0.0.1:1 but missing from " in member.logs()
     assert not (tmp_path / "data/member/wal").exists()
-
-
-def test_discovery_is_refused_in_so_many_words(tmp_path: Path) -> None:
-    """A member that waits for others must not found a cluster of its own."""
-    done = subprocess.run(
-        [*balsad().command, f"--data-dir={tmp_path}/data", "--discovery=http://127.0.0.1:1/v2/keys/x"]
-        + ["--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0"]
-        + ["--listen-peer-urls=http://127.0.0.1:0"],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=START_S,
-    )
-
-    assert done.returncode == 1
-    assert "discovery is not supported yet" in done.stderr
-    assert not (tmp_path / "data/member").exists()

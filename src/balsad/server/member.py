@@ -327,11 +327,12 @@ class Member:
 
     def _on_own_removal(self) -> None:
         """The others know of it a moment later; then this member has no more business here."""
-        log.warning("the member has been permanently removed from the cluster")
         self._loop.call_later(REMOVAL_DELAY_S, self.leave)
 
     def leave(self) -> None:
         """Nobody wants this member any more: stop."""
+        log.warning("the member has been permanently removed from the cluster")
+        log.warning("data-dir used by this member must be removed")
         if self.on_removed is not None:
             self.on_removed()
 
@@ -496,6 +497,9 @@ class Member:
         """A leader among others gives the lead to one of them, so that nobody has to wait for an election."""
         service = self.service
         if not self.driver.is_leader or len(service.cluster.voters()) < 2:
+            return
+        if service.cluster.is_removed(service.member_id):
+            # Nobody listens to it any more.
             return
         target = service.longest_connected()
         if not target:
