@@ -186,6 +186,12 @@ class Host:
         assert done.returncode == 0, f"{self.name}: {' '.join(words)}: {done}\n{self._hosts.logs()}"
         return done.stdout
 
+    def backup(self, folder: str) -> None:
+        """Type `ETCDCTL_API=2 etcdctl backup`, with the tool of this test, which needs no server."""
+        words = ("backup", "--data-dir", f"{self.data_dir}/", "-backup-dir", folder)
+        done = self._inside([*self._hosts.tool.command, *words], {"ETCDCTL_API": "2"})
+        assert done.returncode == 0, f"{self.name}: {' '.join(words)}: {done}"
+
     def curl(self, method: str, url: str, body: str) -> tuple[int, str]:
         """Status and body of an HTTP request with a JSON body."""
         done = self._inside([sys.executable, "-m", "tests.operator.curl", method, url, body], {})

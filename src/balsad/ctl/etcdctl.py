@@ -25,8 +25,9 @@ def run(console: Console, args: list[str]) -> int:
     _die_of_signals()
     api = os.environ.pop("ETCDCTL_API", "")
     if api == "2":
-        console.error("Error: ETCDCTL_API=2 is not supported by this etcdctl yet")
-        return EXIT_ERROR
+        from balsad.ctl.etcdctl_v2 import run_v2
+
+        return guarded(console, lambda: run_v2(console, args))
     if api not in ("", "3"):
         console.error(f"unsupported API version: {api}")
         return EXIT_ERROR

@@ -44,6 +44,7 @@ from balsad.raft import (
     StepPeerNotFoundError,
 )
 from balsad.server.propose import Pending
+from balsad.storage import StorageError
 from balsad.storage.wal import WalSnapshot
 
 if TYPE_CHECKING:
@@ -201,6 +202,12 @@ class Driver:
         if now - self._ticked_at > TICKS_MISSED * self._tick_s:
             self._unsure_until = now + 2 * self._election_timeout_s
         self._ticked_at = now
+        try:
+            # Who reads the log beside this member, as an offline backup does, finds all that was answered committed.
+            self.write_hard_state()
+        except StorageError as error:
+            self._give_up(error)
+            return
         self.node.tick()
         if self.waiting:
             self._time_out()

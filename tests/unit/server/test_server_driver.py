@@ -226,7 +226,7 @@ def test_proposals_without_a_leader_wait_for_one() -> None:
 
 
 def test_a_commit_index_alone_is_not_written_by_itself() -> None:
-    """It goes with the next batch, or when the backend is about to commit."""
+    """It goes with the next batch, with the next tick, or when the backend is about to commit."""
 
     async def scenario(world: World) -> None:
         world.propose(1)
@@ -241,6 +241,22 @@ def test_a_commit_index_alone_is_not_written_by_itself() -> None:
         world.told.clear()
         world.driver.write_hard_state()
         assert world.told == []
+
+    in_world(scenario)
+
+
+def test_a_tick_writes_the_commit_index_that_is_due() -> None:
+    """An offline backup beside the running member reads the log: what was answered must be committed there."""
+
+    async def scenario(world: World) -> None:
+        world.propose(1)
+        await turns()
+        assert world.wal.state is None or world.wal.state.commit < world.driver.committed_index
+
+        world.driver.tick()
+
+        assert world.wal.state is not None
+        assert world.wal.state.commit == world.driver.committed_index
 
     in_world(scenario)
 
