@@ -21,8 +21,18 @@ def parse_changes(text: str) -> tuple[ConfChangeSingle, ...]:
             raise ValueError(f"unknown token {token}")
         if token[0] not in LETTERS:
             raise ValueError(f"unknown input: {token}")
-        changes.append(ConfChangeSingle(LETTERS[token[0]], int(token[1:])))
+        changes.append(ConfChangeSingle(LETTERS[token[0]], parse_id(token[1:])))
     return tuple(changes)
+
+
+def parse_id(text: str) -> int:
+    """Raises: ValueError with Go's words."""
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    number = int(text)
+    if number >= 1 << 64:
+        raise ValueError(f'strconv.ParseUint: parsing "{text}": value out of range')
+    return number
 
 
 class ConfChangeWorld:

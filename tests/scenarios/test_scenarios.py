@@ -19,11 +19,13 @@ class World(Protocol):
 
 
 def world_for(commands: list[Command]) -> World:
-    name = commands[0].name
-    if name in scenario_quorum.COMMANDS:
-        return scenario_quorum.QuorumWorld()
-    if name in scenario_confchange.COMMANDS:
-        return scenario_confchange.ConfChangeWorld()
+    for command in commands:
+        if command.name in scenario_quorum.COMMANDS:
+            return scenario_quorum.QuorumWorld()
+        if command.name in scenario_confchange.COMMANDS:
+            return scenario_confchange.ConfChangeWorld()
+        if command.name in scenario_interaction.COMMANDS:
+            break
     return scenario_interaction.InteractionWorld()
 
 

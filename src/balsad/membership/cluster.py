@@ -247,9 +247,15 @@ class Cluster:
 
         Raises: TooManyLearnersError. Source: etcd ValidateMaxLearnerConfig (3.6).
         """
-        # The tree may be behind the buckets; but whom it calls a voter is none, see `promote_in_buckets_as_in_tree`.
-        later = {} if self._buckets is None else self._buckets.load()[0]
-        _check_learners({**later, **self._members}.values(), self.learners_max)
+        _check_learners(self._members.values(), self.learners_max)
+        if self._buckets is None:
+            return
+        # The tree may be behind the buckets, by as much as the log has since its snapshot: whom it still calls a
+        # learner may be a voter by now, and another one learn. But whom it calls a voter is none any more, see
+        # `promote_in_buckets_as_in_tree`, and whom it calls removed is gone, see `remove_zombies`.
+        settled = {member_id for member_id, member in self._members.items() if not member.is_learner} | self._removed
+        later = [member for member_id, member in self._buckets.load()[0].items() if member_id not in settled]
+        _check_learners(later, self.learners_max)
 
     # What applied entries change.
 

@@ -48,6 +48,11 @@ def step_follower(raft: Raft, message: Message) -> None:
         if raft.lead == 0:
             raft.note(INFO, "no leader; dropping message to it", {"kind": kind})
             return
+        if kind == MSG_TRANSFER_LEADER and message.term != 0:
+            # Another follower took this one for the leader: two that do so would send it to and fro.
+            # etcd's raft panics here.
+            raft.note(INFO, "not the leader; dropping message to it", {"kind": kind})
+            return
         _forward(raft, message)
     elif kind == MSG_READ_INDEX_RESP:
         if len(message.entries) != 1:

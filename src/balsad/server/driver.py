@@ -189,6 +189,10 @@ class Driver:
                 return
         self.wake()
 
+    def hold(self) -> None:
+        """Take what comes in, but work on nothing of it, and answer nobody, before `drain` is called."""
+        self._scheduled = True
+
     def wake(self) -> None:
         """Something changed in the RawNode: look for a Ready in the next turn."""
         if not self._scheduled and not self._stopped:

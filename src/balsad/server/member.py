@@ -233,6 +233,8 @@ class Member:
         )
         self.driver.on_leader = self.service.on_leader
         self.driver.on_applied = self._after_batch
+        # The others may be heard already while it is not sure yet whether this member may take part.
+        self.driver.hold()
         self.service.feed_watchers = self._keep_watchers_fed
         self.applier.on_empty_entry = self.service.on_empty_entry
         self.applier.on_voters = self.service.on_voters

@@ -144,6 +144,7 @@ class Process(Loop):
         self._local_then = 1000.0
         self._offload_now: float | None = None
         self._readers: dict[int, tuple[Callable[..., object], tuple[Any, ...]]] = {}
+        self._unread: set[int] = set()  # what became readable before somebody waited for it
         # A task that is collected while it waits complains, at a time that no seed decides.
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -269,6 +270,8 @@ class Process(Loop):
 
     def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
         self._readers[fd] = (callback, args)
+        if fd in self._unread:
+            self.call_soon(self.make_readable, fd)
 
     def remove_reader(self, fd: Any) -> bool:
         return self._readers.pop(fd, None) is not None
@@ -276,7 +279,10 @@ class Process(Loop):
     def make_readable(self, fd: int) -> None:
         """Whoever waits for `fd` finds something to read."""
         reader = self._readers.get(fd)
-        if reader is not None:
+        if reader is None:
+            self._unread.add(fd)
+        else:
+            self._unread.discard(fd)
             reader[0](*reader[1])
 
     # What asyncio asks of a loop.

@@ -285,3 +285,28 @@ def test_push_replaces_what_was_kept() -> None:
     assert tree.files == {"/0/members/5/raftAttributes": '{"peerURLs":["http://m:5"]}'}
     assert buckets.data[b"members"] == {b"5": encode_member(member(5))}
     assert buckets.data[b"members_removed"] == {}
+
+
+def test_learners_are_counted_in_tree_and_buckets_apart() -> None:
+    """A tree as old as the last snapshot: its learner was promoted since, and the next one learns."""
+    cluster, tree, buckets = make_cluster()
+    files = dict(tree.files)
+    cluster.apply(ConfChange(ADD, 3, encode_promotion(3)), apply_v3=True)
+    cluster.apply(adding(member(4, learner=True)), apply_v3=True)
+    tree.files = files
+
+    def restarted(learners_max: int) -> Cluster:
+        again = Cluster(server_version=SERVER, local_id=1, learners_max=learners_max)
+        again.use_tree(tree)
+        again.use_buckets(buckets)
+        again.recover()
+        return again
+
+    assert [one.id for one in restarted(1).members() if one.is_learner] == [3]
+    restarted(1).check_learners()
+    with pytest.raises(TooManyLearnersError):
+        restarted(0).check_learners()
+    cluster.learners_max = 2
+    cluster.apply(adding(member(5, learner=True)), apply_v3=True)
+    with pytest.raises(TooManyLearnersError):
+        restarted(1).check_learners()

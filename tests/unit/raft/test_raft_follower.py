@@ -20,6 +20,7 @@ from balsad.raft.kinds import (
     MSG_PROP,
     MSG_READ_INDEX_RESP,
     MSG_SNAP,
+    MSG_TRANSFER_LEADER,
 )
 
 
@@ -164,3 +165,13 @@ def test_an_old_snapshot_is_ignored() -> None:
     sent = answer(node, Message(MSG_SNAP, 1, 2, term=5, snapshot=snapshot(2, 1)))
 
     assert sent.index == 2
+
+
+def test_a_transfer_is_forwarded_once() -> None:
+    """Two followers that take each other for the leader would send it to and fro; etcd's raft panics."""
+    node = follower(1)
+    node.step(Message(MSG_TRANSFER_LEADER, 1, 3))
+    assert [(sent.type, sent.to, sent.from_) for sent in work(node)[0]] == [(MSG_TRANSFER_LEADER, 2, 3)]
+
+    node.step(Message(MSG_TRANSFER_LEADER, 1, 3, term=5))
+    assert work(node)[0] == []

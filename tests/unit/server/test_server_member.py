@@ -16,6 +16,8 @@ from balsad.env.real import RealDisk
 from balsad.errors import InternalError
 from balsad.proto import kv_pb2
 from balsad.proto import rpc_pb2 as rpc
+from balsad.raft import Message, MessageType
+from balsad.server.peer_links import NoPeers
 from balsad.server.propose import plain_put
 from balsad.server.snapshots import PURGE_INTERVAL_S
 from balsad.storage import Backend, StorageError, schema
@@ -33,6 +35,16 @@ def put(life: Running, key: bytes, value: bytes) -> FakeCall:
     assert plain is not None
     life.member.service.put_plain(call, raw, plain[0], plain[1])
     return cast(FakeCall, call)
+
+
+class Letters(NoPeers):
+    """Keeps what a member would have others hear."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def send(self, messages: list[Message]) -> None:
+        self.sent += messages
 
 
 def ask(life: Running, method: str, request: Any) -> FakeCall:
@@ -184,6 +196,31 @@ def test_a_member_founds_itself_serves_and_comes_back(tmp_path: Path) -> None:
             assert value_at(life, b"a") == b"1"
             assert service.cluster_version == "3.5.0"
             assert [member.name for member in service.members()] == ["renamed"]
+
+    in_loop(scenario())
+
+
+def test_who_has_not_started_takes_no_part(tmp_path: Path) -> None:
+    """Others may be heard while a member still compares its data with theirs: it must not vote meanwhile."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            await life.until(lambda: life.member.service.leader, "a leader")
+        member = Running(config_of(tmp_path), RealDisk(), None).member
+        driver = member.driver
+        driver.links = links = Letters()
+        term = driver.node.raft.term
+        driver.step([Message(MessageType.VOTE, member.service.member_id, 7, term=term + 5, index=99, log_term=term)])
+        await asyncio.sleep(0.05)
+        assert links.sent == []
+        assert driver.hard_state.term == term
+
+        driver.drain()
+        assert [(message.type, message.to, message.term) for message in links.sent] == [
+            (MessageType.VOTE_RESP, 7, term + 5)
+        ]
+        assert driver.hard_state.term == term + 5
+        await member.stop()
 
     in_loop(scenario())
 
