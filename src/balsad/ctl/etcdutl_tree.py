@@ -45,6 +45,8 @@ def _snapshot() -> Command:
     restore = restore_flags("Path to the output data directory")
     _required(restore[0])
     restore += [
+        # Nothing is mapped here: it is taken, and that is all.
+        _hidden(Flag(INT64, "initial-memory-map-size", 0, "Initial memory map size of the database in bytes")),
         _hidden(Flag(INT64, "bump-revision", 0, "How much to increase the latest revision after restore")),
         _hidden(
             Flag(
