@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from balsad.raft.codec import decode_entry, decode_message, encode_entry, encode_message
+from balsad.raft.codec import MessageReader, decode_entry, decode_message, encode_entry, encode_message
 from balsad.raft.kinds import MSG_APP, MSG_HEARTBEAT
 from balsad.raft.messages import Entry, Message
 from balsad.wire import WireError
@@ -176,6 +176,7 @@ class MessageDecoder(_Decoder):
     def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         super().__init__()
         self._frame_bytes_max = frame_bytes_max
+        self._decode = MessageReader().decode
 
     def _parse(self, data: bytes, messages: list[Message]) -> int:
         pos = 0
@@ -188,7 +189,7 @@ class MessageDecoder(_Decoder):
             if stop > end:
                 self._need = 8 + size
                 return pos
-            message = decode_message(data[pos + 8 : stop])
+            message = self._decode(data[pos + 8 : stop])
             if not is_link_heartbeat(message):
                 messages.append(message)
             pos = stop
@@ -229,24 +230,16 @@ class AppDecoder(_Decoder):
                 elif kind != LINK_HEARTBEAT:
                     raise FrameError(f"failed to parse type {kind} in msgappv2 stream")
                 continue
+            if state == _AT_ENTRY:
+                pos = self._parse_entries(data, pos, end)
+                if self._entries_left:
+                    return pos
+                state = self._state = _AT_COMMIT
             if end - pos < 8:
                 self._need = 8
                 return pos
             number = int.from_bytes(data[pos : pos + 8], "big")
-            if state == _AT_ENTRY:
-                if self._entries_bytes + number > self._frame_bytes_max:
-                    raise FrameError("rafthttp: error limit exceeded")
-                stop = pos + 8 + number
-                if stop > end:
-                    self._need = 8 + number
-                    return pos
-                self._entries.append(decode_entry(data[pos + 8 : stop]))
-                self._entries_bytes += 8 + number
-                self._entries_left -= 1
-                if not self._entries_left:
-                    self._state = _AT_COMMIT
-                pos = stop
-            elif state == _AT_COUNT:
+            if state == _AT_COUNT:
                 # No count is believed that could not be true; none of it is set aside in advance.
                 if number > ENTRIES_MAX:
                     raise FrameError("rafthttp: error limit exceeded")
@@ -267,6 +260,31 @@ class AppDecoder(_Decoder):
                 messages.append(self._full(decode_message(data[pos + 8 : stop])))
                 self._state = _AT_TYPE
                 pos = stop
+
+    def _parse_entries(self, data: bytes, pos: int, end: int) -> int:
+        """Take the entries that are complete; gives the place after them."""
+        entries = self._entries
+        left = self._entries_left
+        room = self._frame_bytes_max - self._entries_bytes
+        while left:
+            start = pos + 8
+            if start > end:
+                self._need = 8
+                break
+            size = int.from_bytes(data[pos:start], "big")
+            if size > room:
+                raise FrameError("rafthttp: error limit exceeded")
+            stop = start + size
+            if stop > end:
+                self._need = 8 + size
+                break
+            entries.append(decode_entry(data[start:stop]))
+            room -= 8 + size
+            left -= 1
+            pos = stop
+        self._entries_left = left
+        self._entries_bytes = self._frame_bytes_max - room
+        return pos
 
     def _append(self, commit: int) -> Message:
         entries = self._entries

@@ -5,12 +5,17 @@
     snapshot ──> POST /raft/snapshot     │
     MsgApp while only the message stream is up: there
 
+What raft answers to an append without entries mostly repeats its answer to the one before: the leader only told
+how much is committed. It would wake the leader for nothing, so a repetition waits for a moment, in which the next
+answer takes its place. It is not left out, for a leader that lost the first one probes until it hears it.
+
 Source: etcd rafthttp peer.go, remote.go.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from balsad.membership import format_id
 from balsad.observe.logs import get_logger
@@ -24,7 +29,7 @@ from balsad.peer.stream_kind import MESSAGE, MSGAPP, StreamKind
 from balsad.peer.stream_reader import StreamReader
 from balsad.peer.stream_writer import StreamWriter
 from balsad.peer.url_picker import UrlPicker
-from balsad.raft.kinds import MESSAGE_NAMES, MSG_APP, MSG_SNAP
+from balsad.raft.kinds import MESSAGE_NAMES, MSG_APP, MSG_APP_RESP, MSG_SNAP
 from balsad.raft.messages import Message
 
 if TYPE_CHECKING:
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
     from balsad.peer.transport import PeerTransport
 
 log = get_logger(__name__)
+
+REPETITION_S: Final = 0.02
+"""How long an answer waits that says the same as the one before."""
 
 
 class RemotePeer:
@@ -66,6 +74,10 @@ class RemotePeer:
             on_removed=transport.report_removed,
             observe_s=transport.observe_snapshot_send,
         )
+        # The term and index that were acknowledged last on the stream that is open, and a repetition of it.
+        self._acked = (0, 0)
+        self._repetition: Message | None = None
+        self._repeating: asyncio.TimerHandle | None = None
         self._errands = Errands()
         name = format_id(peer_id)
         for kind in (MSGAPP, MESSAGE):
@@ -88,6 +100,25 @@ class RemotePeer:
 
     def send(self, message: Message) -> None:
         """Send it, or lose it and tell raft."""
+        if message.type == MSG_APP_RESP and not message.reject:
+            acked = (message.term, message.index)
+            if acked == self._acked and self._others.is_working:
+                self._repetition = message
+                if self._repeating is None:
+                    self._repeating = asyncio.get_running_loop().call_later(REPETITION_S, self._repeat)
+                return
+            self._acked = acked
+            self._repetition = None
+        self._send(message)
+
+    def _repeat(self) -> None:
+        self._repeating = None
+        message, self._repetition = self._repetition, None
+        if message is not None:
+            self._send(message)
+            self._others.flush()
+
+    def _send(self, message: Message) -> None:
         if message.type == MSG_APP and self._appends.is_working:
             if self._appends.send(message):
                 return
@@ -121,6 +152,8 @@ class RemotePeer:
 
     def attach(self, kind: StreamKind, stream: OutgoingStream) -> None:
         """The other member opened a stream."""
+        if kind is MESSAGE:
+            self._acked = (0, 0)
         self._by_kind[kind].attach(stream)
 
     def beat(self) -> None:
@@ -136,6 +169,9 @@ class RemotePeer:
 
     def stop(self) -> None:
         log.info("stopping remote peer", extra=self.fields)
+        self._repetition = None
+        if self._repeating is not None:
+            self._repeating.cancel()
         self._appends.stop()
         self._others.stop()
         self.pipeline.stop()

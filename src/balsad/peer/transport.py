@@ -174,6 +174,13 @@ class PeerTransport:
         if self._is_stopped:
             return
         peers = self._peers
+        if len(messages) == 1:
+            alone = messages[0]
+            only = peers.get(alone.to)
+            if only is not None and alone.type != MSG_APP:
+                only.send(alone)
+                only.flush()
+                return
         used: dict[int, RemotePeer] = {}
         answers: dict[int, Message] | None = None
         for message in messages:

@@ -44,6 +44,8 @@ _FLAG: Final = (b"\x00", b"\x01")
 # A message that carries no snapshot: etcd 3.5 writes an empty one all the same.
 _EMPTY_SNAPSHOT: Final = b"\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
 _NO_SNAPSHOT: Final = b"\x4a\x0a" + _EMPTY_SNAPSHOT
+# Neither a snapshot nor a refusal.
+_PLAIN: Final = _NO_SNAPSHOT + b"\x50\x00\x58\x00"
 
 
 def _read_bytes(data: bytes, pos: int) -> tuple[bytes, int]:
@@ -311,35 +313,52 @@ def _decode_conf_change_single(data: bytes) -> ConfChangeSingle:
 
 # Message
 
+# Ids of members are long numbers, and few.
+_ID_VARINTS: Final[dict[int, bytes]] = {}
+_ID_VARINTS_MAX: Final = 1024
+
+
+def _id_varint(member_id: int) -> bytes:
+    known = _ID_VARINTS.get(member_id)
+    if known is None:
+        known = uvarint(member_id)
+        if len(_ID_VARINTS) < _ID_VARINTS_MAX:
+            _ID_VARINTS[member_id] = known
+    return known
+
 
 def encode_message(message: Message) -> bytes:
     """The bytes of raftpb.Message, as etcd 3.5 writes it: an absent snapshot is written as an empty one.
 
     `vote` and `responses`, which 3.5 does not know, are written only when set.
     """
-    parts = [
-        b"\x08%b\x10%b\x18%b\x20%b\x28%b\x30%b"
-        % (
-            uvarint(message.type),
-            uvarint(message.to),
-            uvarint(message.from_),
-            uvarint(message.term),
-            uvarint(message.log_term),
-            uvarint(message.index),
-        )
-    ]
+    head = b"\x08%b\x10%b\x18%b\x20%b\x28%b\x30%b" % (
+        uvarint(message.type),
+        _id_varint(message.to),
+        _id_varint(message.from_),
+        uvarint(message.term),
+        uvarint(message.log_term),
+        uvarint(message.index),
+    )
+    snapshot = message.snapshot
+    context = message.context
+    plain = snapshot is None and not message.reject and not message.reject_hint
+    if plain and not message.entries and not message.vote and not message.responses:
+        # Answers and heartbeats: most of what members say.
+        if context:
+            return b"%b\x40%b%b\x62%b%b" % (head, uvarint(message.commit), _PLAIN, uvarint(len(context)), context)
+        return b"%b\x40%b%b" % (head, uvarint(message.commit), _PLAIN)
+    parts = [head]
     for entry in message.entries:
         encoded = encode_entry(entry)
         parts += [b"\x3a", uvarint(len(encoded)), encoded]
     parts += [b"\x40", uvarint(message.commit)]
-    snapshot = message.snapshot
     if snapshot is None:
         parts.append(_NO_SNAPSHOT)
     else:
         encoded = encode_snapshot(snapshot)
         parts += [b"\x4a", uvarint(len(encoded)), encoded]
     parts += [b"\x50", _FLAG[1 if message.reject else 0], b"\x58", uvarint(message.reject_hint)]
-    context = message.context
     if context:
         parts += [b"\x62", uvarint(len(context)), context]
     if message.vote:
@@ -353,10 +372,18 @@ def encode_message(message: Message) -> bytes:
 def decode_message(data: bytes) -> Message:
     """The Message of these bytes; an empty snapshot in it reads as None. Raises WireError."""
     message = Message(0)
-    pos = 0
+    _decode_fields(message, data, 0)
+    return message
+
+
+def _decode_fields(message: Message, data: bytes, pos: int) -> None:
+    """Take in the fields from `pos` on."""
     end = len(data)
     while pos < end:
-        tag, pos = read_uvarint(data, pos)
+        tag = data[pos]
+        pos += 1
+        if tag >= 128:
+            tag, pos = read_uvarint(data, pos - 1)
         if tag == _BYTES_7:
             encoded, pos = _read_bytes(data, pos)
             message.entries.append(decode_entry(encoded))
@@ -391,4 +418,53 @@ def decode_message(data: bytes) -> Message:
             message.responses.append(decode_message(encoded))
         else:
             pos = skip_field(data, pos, tag)
-    return message
+
+
+class MessageReader:
+    """`decode_message` for the messages of one sender, most of which begin with what an earlier one began with.
+
+        08 04   10 ...   18 ...   20 07   28 00   | 30 ...   40 00   4a 0a ...   50 00   58 00
+        type    to       from     term    log term| index    commit  no snapshot, no refusal
+
+    What stands before the index is looked up, and how it goes on is tried before it is read field by field.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # By type. A head is known as a whole only, so whatever else a message has is read as it stands.
+        self._known: dict[int, tuple[bytes, Message]] = {}
+
+    def decode(self, data: bytes) -> Message:
+        """Raises WireError."""
+        known = self._known.get(data[1]) if len(data) > 1 else None
+        if known is None or not data.startswith(known[0]):
+            message = decode_message(data)
+            self._learn(message)
+            return message
+        like = known[1]
+        message = Message(like.type, like.to, like.from_, like.term, like.log_term)
+        pos = len(known[0])
+        end = len(data)
+        if pos < end and data[pos] == 0x30:
+            message.index, pos = read_uvarint(data, pos + 1)
+            if pos < end and data[pos] == 0x40:
+                message.commit, pos = read_uvarint(data, pos + 1)
+                if data.startswith(_PLAIN, pos):
+                    pos += len(_PLAIN)
+        if pos < end:
+            _decode_fields(message, data, pos)
+        return message
+
+    def _learn(self, message: Message) -> None:
+        kind = message.type
+        if kind >= 128:
+            return
+        head = b"\x08%b\x10%b\x18%b\x20%b\x28%b" % (
+            uvarint(kind),
+            uvarint(message.to),
+            uvarint(message.from_),
+            uvarint(message.term),
+            uvarint(message.log_term),
+        )
+        self._known[kind] = (head, Message(kind, message.to, message.from_, message.term, message.log_term))

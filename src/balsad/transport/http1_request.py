@@ -153,6 +153,12 @@ def _frame_body(head: RequestHead, lengths: list[str], encodings: list[str]) -> 
         head.length = int(first)
 
 
+# Size lines of short chunks that were found to be in order: those of a stream of messages are few.
+_SIZES: Final[dict[bytes, int]] = {}
+_SIZES_MAX: Final = 4096
+_SHORT_LINE_MAX: Final = 3
+
+
 class ChunkedBody:
     """Decodes a chunked body as it comes."""
 
@@ -164,6 +170,16 @@ class ChunkedBody:
 
     def feed(self, data: bytes, pos: int) -> tuple[bool, int]:
         """Whether the body is complete, and how far `data` was used. Raises BadRequestError."""
+        while self.left == -1:
+            # A whole chunk with a size met before.
+            stop = data.find(b"\r\n", pos, pos + _SHORT_LINE_MAX + 2)
+            size = _SIZES.get(data[pos:stop], 0) if stop > 0 else 0
+            end = stop + 2 + size
+            if not size or data[end : end + 2] != b"\r\n" or self.size + size > self.size_max:
+                break
+            self.parts.append(data[stop + 2 : end])
+            self.size += size
+            pos = end + 2
         while True:
             if self.left > 0:
                 part = data[pos : pos + self.left]
@@ -192,6 +208,8 @@ class ChunkedBody:
                 if not digits or len(digits) > 15 or digits.strip(b"0123456789abcdefABCDEF"):
                     raise BadRequestError("400 Bad Request")
                 self.left = int(digits, 16)
+                if len(line) <= _SHORT_LINE_MAX and digits == line and len(_SIZES) < _SIZES_MAX:
+                    _SIZES[line] = self.left
                 self.size += self.left
                 if self.size > self.size_max:
                     raise BadRequestError("413 Request Entity Too Large")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,17 @@ def test_chunks_read_the_same_in_any_pieces(cut: int, other: int) -> None:
     reader, body = read(CHUNKED[:first], CHUNKED[first:second], CHUNKED[second:])
     assert (body, reader.is_complete, reader.may_stay_open) == (b"abc0123456789", True, True)
     assert reader.headers["x-a"] == "b"
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.lists(st.integers(0, 300), max_size=3))
+def test_chunks_of_sizes_met_before_read_the_same_in_any_pieces(bodies: list[bytes], cuts: list[int]) -> None:
+    data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data += b"".join(b"%x\r\n%b\r\n" % (len(body), body) for body in bodies)
+    data += b"0\r\n\r\nmore"
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for _ in range(2):
+        reader, body = read(*(data[start:stop] for start, stop in itertools.pairwise(places)))
+        assert (body, reader.is_complete, reader.surplus) == (b"".join(bodies), True, b"more")
 
 
 def test_known_length_and_what_comes_behind() -> None:

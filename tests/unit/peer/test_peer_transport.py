@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from balsad.observe.metrics import Metrics
-from balsad.peer import connect_metrics, stream_reader, stream_writer
+from balsad.peer import connect_metrics, remote_peer, stream_reader, stream_writer
 from balsad.peer.codec import MessageDecoder
 from balsad.peer.http_answer import AnswerReader
+from balsad.peer.remote_peer import REPETITION_S
 from balsad.raft import ConfState, Entry, Message, MessageType, Snapshot
 from balsad.raft.codec import encode_message
 from balsad.storage import StorageError
@@ -177,6 +178,62 @@ def test_of_several_append_answers_only_the_last_goes_out(run_once: Run, tmp_pat
             one.transport.send([answers[0], beat(2), answers[1], answers[2]])
             await until(lambda: len(other.inbox.messages) == 2)
             assert [message.index for message in other.inbox.messages] == [0, 6]
+
+    run_once(work())
+
+
+def test_a_repeated_answer_waits_and_gives_way_to_the_next(run_once: Run, tmp_path: Path) -> None:
+    """An append without entries is answered with what its sender knows: that must not wake it each time."""
+
+    def answer(index: int, term: int = 3) -> Message:
+        return Message(MessageType.APP_RESP, to=2, from_=1, term=term, index=index)
+
+    async def work() -> None:
+        async with end(1, tmp_path / "a") as one, end(2, tmp_path / "b") as other:
+            await join(one, other)
+            for message in (answer(4), answer(4), answer(5), answer(5), answer(5, term=4), answer(6, term=4)):
+                one.transport.send([message])
+            await until(lambda: len(other.inbox.messages) == 4)
+            await asyncio.sleep(3 * REPETITION_S)
+            received = other.inbox.messages
+            assert [(message.term, message.index) for message in received] == [(3, 4), (3, 5), (4, 5), (4, 6)]
+
+            # Nothing came after it: then it is said again, once for all.
+            for _ in range(3):
+                one.transport.send([answer(6, term=4)])
+            await until(lambda: len(other.inbox.messages) == 5)
+            await asyncio.sleep(3 * REPETITION_S)
+            assert [message.index for message in other.inbox.messages[4:]] == [6]
+
+            # A refusal is no repetition.
+            refusal = Message(MessageType.APP_RESP, to=2, from_=1, term=4, index=6, reject=True)
+            one.transport.send([refusal])
+            one.transport.send([refusal])
+            await until(lambda: len(other.inbox.messages) == 7)
+
+    run_once(work())
+
+
+def test_on_a_new_stream_an_answer_is_no_repetition(
+    run_once: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before may be lost."""
+
+    async def work() -> None:
+        async with end(1, tmp_path / "a") as one, end(2, tmp_path / "b") as other:
+            await join(one, other)
+            message = Message(MessageType.APP_RESP, to=2, from_=1, term=3, index=4)
+            one.transport.send([message])
+            await until(lambda: len(other.inbox.messages) == 1)
+            peer = next(iter(one.transport.peers))
+            stream = peer.writers[1]._stream
+            assert stream is not None
+            stream.abort()
+            peer.writers[1]._on_lost("a test")
+            await until(lambda: has_streams(one, 2))
+            monkeypatch.setattr(remote_peer, "REPETITION_S", 1000.0)
+            one.transport.send([message])
+            await until(lambda: len(other.inbox.messages) == 2)
 
     run_once(work())
 
