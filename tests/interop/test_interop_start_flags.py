@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.servers import fetch, program, programs, start
+from tests.interop.servers import Member, fetch, program, programs, start
+from tests.interop.v3 import connect
 
 START_S = 30.0
 
@@ -59,3 +60,35 @@ def test_a_founder_must_advertise_the_urls_it_is_named_with(who: str, tmp_path: 
 
     assert "--initial-cluster has default=http://127.0.0.1:1 but missing from " in member.logs()
     assert not (tmp_path / "data/member/wal").exists()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("who", programs())
+def test_a_start_gives_back_what_the_db_does_not_use(tmp_path: Path, who: str) -> None:
+    """`--experimental-bootstrap-defrag-threshold-megabytes`: at least so much, or it is left alone."""
+
+    def db_size(member: Member) -> int:
+        with connect(member.address) as v3:
+            return int(v3.status().dbSize)
+
+    with start(program(who), tmp_path / "data") as member:
+        with connect(member.address) as v3:
+            for at in range(6):
+                v3.put(b"k%d" % at, bytes(1 << 20))
+            # Once it is in the db, its pages stay there when it is gone.
+            deadline = time.monotonic() + START_S
+            while v3.status().dbSize < 6 << 20:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            v3.delete(b"k", range_end=b"l")
+            v3.compact(8)
+        before = db_size(member)
+    flag = "--experimental-bootstrap-defrag-threshold-megabytes"
+    with start(program(who), tmp_path / "data", f"{flag}=100", like=member) as member:
+        assert db_size(member) == before
+        assert "Skipping defragmentation" in member.logs()
+    with start(program(who), tmp_path / "data", f"{flag}=2", like=member) as member:
+        assert db_size(member) < before // 2
+        member.etcdctl("put", "a", "1")
+    with start(program(who), tmp_path / "data", like=member) as member:
+        assert member.etcdctl("get", "a", "--print-value-only") == "1\n"

@@ -131,6 +131,8 @@ def boot(config: ServerConfig, env: Env, wal_options: WalOptions, existing: Exis
     try:
         schema.create_all_buckets(backend)
         snapshotter.clean_up()
+        if config.bootstrap_defrag_threshold_megabytes:
+            _maybe_defrag(backend, config.bootstrap_defrag_threshold_megabytes << 20)
         if cluster is not None:
             _check_unused(backend, data_dir)
             return _begin(config, env, data_dir, snapshotter, backend, cluster, wal_options, existing is not None)
@@ -138,6 +140,20 @@ def boot(config: ServerConfig, env: Env, wal_options: WalOptions, existing: Exis
     except BaseException:
         backend.close()
         raise
+
+
+def _maybe_defrag(backend: Backend, threshold_bytes: int) -> None:
+    """Give the disk back what the db does not use, if it is worth it. Source: etcd maybeDefragBackend."""
+    facts = {
+        "current-db-size-bytes": backend.size,
+        "current-db-size-in-use-bytes": backend.size_in_use,
+        "experimental-bootstrap-defrag-threshold-bytes": threshold_bytes,
+    }
+    if backend.size - backend.size_in_use < threshold_bytes:
+        log.info("Skipping defragmentation", extra=facts)
+        return
+    backend.defrag()
+    log.info("defragmented at the start", extra={**facts, "new-db-size-bytes": backend.size})
 
 
 def needs_existing(config: ServerConfig, env: Env) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from balsad.env.real import RealDisk
 from balsad.errors import RequestTimedOutError
 from balsad.membership import Attributes, encode_attributes
-from balsad.proto import membership_pb2
+from balsad.proto import membership_pb2, raft_internal_pb2
 from balsad.proto import rpc_pb2 as rpc
 from balsad.raft import ConfChange, ConfChangeType, Entry, EntryType, HardState, codec
 from balsad.server.member import Member
@@ -548,5 +548,32 @@ def test_no_space_is_asked_for_by_entries_nobody_waits_for(tmp_path: Path) -> No
             feed.member.applier.apply([entry], {})
             assert len(asked) == 1
             asked[0]()
+
+    in_loop(scenario())
+
+
+def test_every_request_that_the_log_may_hold_is_known(tmp_path: Path) -> None:
+    """Whatever a member of another kind or version proposed: it changes something, is refused, or is nothing to us.
+
+    What is not known to one member and is to others would part them.
+    """
+
+    async def scenario() -> None:
+        async with still(tmp_path) as feed:
+            for descriptor in raft_internal_pb2.InternalRaftRequest.DESCRIPTOR.fields:
+                if descriptor.name in ("header", "ID", "v2", "range"):
+                    continue  # a range changes nothing, and nobody here proposes one
+                message = getattr(raft_internal_pb2.InternalRaftRequest(), descriptor.name)
+                if descriptor.name == "cluster_version_set":
+                    message.ver = "3.5.0"
+                elif descriptor.name == "cluster_member_attr_set":
+                    message.member_ID = feed.member.service.member_id
+                elif descriptor.name == "downgrade_version_test":
+                    message.ver = "3.4.0"
+
+                result = feed.result(descriptor.name, message)
+
+                assert result is not None, descriptor.name
+                assert "is not served by this member" not in str(result), descriptor.name
 
     in_loop(scenario())
