@@ -5,9 +5,12 @@ Source: etcd pkg/netutil/netutil.go (resolveURL).
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 _TRIES: Final = 30
 _PAUSE_S: Final = 1.0
@@ -19,7 +22,11 @@ def resolve_patiently(address: str) -> str:
     for attempt in range(_TRIES):
         try:
             found = socket.getaddrinfo(host.strip("[]"), port or None, type=socket.SOCK_STREAM)
-        except OSError:
+        except OSError as error:
+            log.warning(
+                "failed to resolve URL Host",
+                extra={"host": address, "retry-interval": _PAUSE_S, "error": f"lookup {host}: {error.strerror}"},
+            )
             if attempt == _TRIES - 1:
                 raise
             time.sleep(_PAUSE_S)
