@@ -86,6 +86,8 @@ def run(options: argparse.Namespace) -> list[Row]:
     uses_h2load = options.generator == "h2load" or (options.generator == "auto" and h2load.is_installed())
     progress = Progress()
     cells = chosen(options)
+    if not cells:
+        raise LoadError("no cell has such a name; --list has them all")
     progress.say("the servers are made ready")
     found: list[Row] = []
     with contextlib.ExitStack() as stack:
