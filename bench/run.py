@@ -20,14 +20,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import cluster, h2load, large, load, scale, single
+from bench import cluster, h2load, large, listing_load, load, scale, single, watch_load
 from bench.connection import LoadError
 from bench.contenders import COMPILED, UNCOMPILED, Contender, etcd, instead, ours
 from bench.figures import Row, rows
 from bench.report import LOAD_HEADING, Progress, is_load, json_line, lines, summary
 from bench.setting import Cell, Setting
 
-GROUPS = {module.GROUP: module.cells for module in (single, scale, cluster, large)}
+GROUPS = {module.GROUP: module.cells for module in (single, scale, watch_load, listing_load, cluster, large)}
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
