@@ -16,7 +16,8 @@ LETTERS = {"v": 0, "r": 1, "u": 2, "l": 3}
 def parse_changes(text: str) -> tuple[ConfChangeSingle, ...]:
     """`v1 l2 r3 u4`. Raises: ValueError."""
     changes: list[ConfChangeSingle] = []
-    for token in text.split():
+    stripped = text.strip()
+    for token in stripped.split(" ") if stripped else ():
         if len(token) < 2:
             raise ValueError(f"unknown token {token}")
         if token[0] not in LETTERS:

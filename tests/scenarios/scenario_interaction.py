@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scenario_confchange import parse_changes
+from scenario_confchange import parse_changes, parse_id
 from scenario_files import Command
 
 from balsad.raft import (
@@ -65,8 +65,21 @@ TRANSITIONS = {"auto": 0, "implicit": 1, "explicit": 2}
 ANY_TYPE = -1
 
 
+TRUTHS = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+
+
 class CommandError(Exception):
     """A command went wrong in a way that belongs to its output."""
+
+
+def parse_bool(text: str) -> bool:
+    """Raises: CommandError with Go's words."""
+    if text not in TRUTHS:
+        raise CommandError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
+    return TRUTHS[text]
 
 
 class HistoryLog:
@@ -199,17 +212,17 @@ class InteractionWorld:
                 elif key == "content":
                     snapshot.data = value.encode()
                 elif key == "async-storage-writes":
-                    options["async_storage_writes"] = value == "true"
+                    options["async_storage_writes"] = parse_bool(value)
                 elif key == "prevote":
-                    options["pre_vote"] = value == "true"
+                    options["pre_vote"] = parse_bool(value)
                 elif key == "checkquorum":
-                    options["check_quorum"] = value == "true"
+                    options["check_quorum"] = parse_bool(value)
                 elif key == "max-committed-size-per-ready":
                     options["max_committed_size_per_ready"] = int(value)
                 elif key == "disable-conf-change-validation":
-                    options["disable_conf_change_validation"] = value == "true"
+                    options["disable_conf_change_validation"] = parse_bool(value)
                 elif key == "step-down-on-removal":
-                    options["step_down_on_removal"] = value == "true"
+                    options["step_down_on_removal"] = parse_bool(value)
                 elif key == "read-only":
                     if value not in ("safe", "lease-based"):
                         raise CommandError(f'invalid read-only option "{value}"')
@@ -251,7 +264,7 @@ class InteractionWorld:
         for key, values in command.arguments[1:]:
             for value in values:
                 if key == "v1":
-                    is_v1 = value in ("1", "t", "T", "true", "TRUE", "True")
+                    is_v1 = parse_bool(value)
                 elif key == "transition":
                     if value not in TRANSITIONS:
                         raise CommandError(f"unknown transition {value}")
@@ -337,7 +350,11 @@ class InteractionWorld:
 
     def _do_compact(self, command: Command) -> None:
         node = self._node(command)
-        node.storage.log.compact(int(command.arguments[1].key))
+        try:
+            index = parse_id(command.arguments[1].key)
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        node.storage.log.compact(index)
         self._raft_log(node)
 
     # Output
