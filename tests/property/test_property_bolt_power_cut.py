@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balsad.storage import Backend, schema
+from balsad.storage import Backend, DefragJob, Next, defragment, schema
 from balsad.storage.bolt import check
 from tests.property.memory_disk import PowerCut
 from tests.unit.storage.bolt_disks import MappingDisk
@@ -25,6 +25,7 @@ class Story:
         self.attempted: dict[bytes, bytes] | None = None
         self.revision = 0
         self.commits = 0
+        self.defrags = 0
 
     def live(self, disk: MappingDisk) -> None:
         """Open the store, check what it holds, and write on until the power goes."""
@@ -36,14 +37,35 @@ class Story:
         self.promised = self.attempted = found
         backend.create_bucket(schema.KEY)
         model = dict(found or {})
+        job: DefragJob | None = None
         while True:
             self.change(backend, model)
             self.attempted = dict(model)
             backend.commit()
             self.promised = self.attempted
             self.commits += 1
-            if self.rnd.random() < 0.1:
-                backend.defrag()
+            if job is not None:
+                job = self.go_on_defragmenting(backend, job)
+            elif self.rnd.random() < 0.1:
+                defragment(backend)
+            elif self.rnd.random() < 0.2:
+                job = DefragJob(backend, leaves_per_step=2)
+
+    def go_on_defragmenting(self, backend: Backend, job: DefragJob) -> DefragJob | None:
+        """Some steps, then more commits; but none between the switch and its end."""
+        following = Next.STEP
+        for _ in range(self.rnd.choice((1, 2, 30))):
+            following = job.step()
+            if following is Next.FLUSH:
+                job.flush()
+            elif following is Next.SWITCH:
+                assert job.switch() is Next.FLUSH
+                job.flush()
+                assert job.step() is Next.CLOSE
+                job.close()
+                self.defrags += 1
+                return None
+        return job
 
     def content(self, backend: Backend) -> dict[bytes, bytes] | None:
         return dict(backend.scan(schema.KEY, b"", None)) if backend.has_bucket(schema.KEY) else None

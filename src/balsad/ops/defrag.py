@@ -13,7 +13,7 @@ from balsad.env import Disk
 from balsad.env.real import real_env
 from balsad.go_quote import quote_go
 from balsad.ops.errors import OpsError
-from balsad.storage import Backend, DatabaseLockedError, DataDir, StorageError
+from balsad.storage import Backend, DatabaseLockedError, DataDir, StorageError, defragment
 
 _PATIENCE_S: Final = 1.0
 _PAUSE_S: Final = 0.05
@@ -39,7 +39,7 @@ def defrag_data_dir(
     try:
         backend = _open_patiently(disk, path, waiting, lock_wait_s)
         try:
-            backend.defrag()
+            defragment(backend)
         finally:
             backend.close()
     except StorageError as error:

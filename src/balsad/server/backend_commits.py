@@ -41,10 +41,16 @@ class BackendCommits:
         self._stopped = False
         self._committed: list[Callable[[], None]] = []  # wait for the commit under way
         self._next: list[Callable[[], None]] = []  # wait for one that has yet to begin
+        self._held = False
+        self._holder: Callable[[], None] | None = None  # waits for the one under way, to hold back the next
         self._arm()
 
     def _arm(self) -> None:
-        if self._next:
+        if self._held:
+            holder, self._holder = self._holder, None
+            if holder is not None:
+                holder()
+        elif self._next:
             self._begin()
         else:
             self._timer = self._loop.call_later(self._interval_s, self._begin)
@@ -52,22 +58,43 @@ class BackendCommits:
     def commit_then(self, done: Callable[[], None]) -> None:
         """Call `done` once all that is written to the backend now is on disk, with no commit under way."""
         self._next.append(done)
+        self._begin_early()
+
+    def hold(self, held: Callable[[], None]) -> None:
+        """Begin no commit before `release`; call `held` as soon as none is under way."""
+        assert not self._held
+        self._held = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._job is None:
+            held()
+        else:
+            self._holder = held
+
+    def release(self) -> None:
+        """Commits may go on."""
+        self._held = False
+        self._holder = None
         if self._job is None and not self._stopped:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._begin()
+            self._arm()
+            self.after_batch()
 
     def after_batch(self) -> None:
         """A batch was applied: commit now if the pending writes have grown large."""
         pending = self._backend.pending_ops
-        if pending and pending >= self._operations_max and self._job is None and not self._stopped:
+        if pending and pending >= self._operations_max:
+            self._begin_early()
+
+    def _begin_early(self) -> None:
+        if self._job is None and not self._held and not self._stopped:
             if self._timer is not None:
                 self._timer.cancel()
             self._begin()
 
     def _begin(self) -> None:
         self._timer = None
-        if self._job is not None or self._stopped:
+        if self._job is not None or self._held or self._stopped:
             return
         try:
             self._began = time.perf_counter()

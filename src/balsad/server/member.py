@@ -33,6 +33,7 @@ from balsad.server.auto_compaction import AutoCompaction
 from balsad.server.backend_commits import BackendCommits
 from balsad.server.bootstrap import Booted, ExistingCluster, boot
 from balsad.server.compactions import Compactions
+from balsad.server.defrags import Defrags
 from balsad.server.driver import Driver
 from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
 from balsad.server.lease_expiry import LeaseExpiry
@@ -187,6 +188,7 @@ class Member:
             observed=self.metrics.backend_commit_s.observe,
         )
         self.compactions = Compactions(self.commits, pause_s=config.compaction_sleep_interval_s, failed=self._failed)
+        self.defrags = Defrags(backend, self.commits, failed=self._failed)
         self.applier.on_compaction = self.compactions.start
         backend.before_commit.append(self._before_commit)
         self.snapshots = Snapshots(
@@ -226,6 +228,7 @@ class Member:
             request_ids=ids,
             compactions=self.compactions,
             commits=self.commits,
+            defrags=self.defrags,
             auth=self.auth,
             access=self.access,
             member_id=member_id,
@@ -492,6 +495,7 @@ class Member:
         try:
             self.driver.stop()
         finally:
+            await self.defrags.stop()
             await self.commits.stop()
             self._close()
 
@@ -534,6 +538,7 @@ class Member:
         self.service.passwords.stop()
         for timer in self._timers.values():
             timer.cancel()
+        await self.defrags.stop()
         await self.commits.stop()
         fileno = self.booted.wal.fileno()
         if fileno >= 0:

@@ -28,7 +28,6 @@ from balsad.server.member_changes import MemberChanges
 from balsad.server.passwords import PasswordRequests
 from balsad.server.propose import Pending, Result
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
-from balsad.storage import StorageError
 from balsad.wire import LAST, uvarint
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from balsad.server.apply.dispatch import Applier
     from balsad.server.backend_commits import BackendCommits
     from balsad.server.compactions import Compactions
+    from balsad.server.defrags import Defrags
     from balsad.server.driver import Driver
     from balsad.server.plain_txn import PlainTxn
     from balsad.server.read_index import ReadIndex
@@ -96,6 +96,7 @@ class Service:
         request_ids: RequestIds,
         compactions: Compactions,
         commits: BackendCommits,
+        defrags: Defrags,
         auth: AuthStore,
         access: Access,
         member_id: int,
@@ -123,6 +124,7 @@ class Service:
         self._ids = request_ids
         self._compactions = compactions
         self._commits = commits
+        self._defrags = defrags
         self._monotonic = env.clock.monotonic
         self.member_changes = MemberChanges(self)
         self.passwords = PasswordRequests(self)
@@ -403,20 +405,8 @@ class Service:
         self._commits.commit_then(done)
 
     def defragment(self, done: Callable[[], None], failed: Callable[[str], None]) -> None:
-        """Rewrite the db file without its free pages; nothing else is served meanwhile, as in etcd."""
-
-        def run() -> None:
-            log.info("starting defragment")
-            try:
-                self.backend.defrag()
-            except StorageError as error:
-                log.warning("failed to defragment", extra={"error": str(error)})
-                failed(str(error))
-                return
-            log.info("finished defragment")
-            done()
-
-        self._commits.commit_then(run)
+        """Write the db file anew, without its free pages; all else goes on meanwhile."""
+        self._defrags.start(done, failed)
 
 
 def _nothing() -> None:

@@ -72,6 +72,11 @@ class Snapshots:
         self._purging = False
         self._stopped = False
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no file is being written."""
+        return self._saving is None
+
     def note(self, index: int) -> None:
         """A snapshot at `index` came from elsewhere."""
         self._last_index = max(self._last_index, index)

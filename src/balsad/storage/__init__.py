@@ -6,6 +6,7 @@ from balsad.storage.bolt.digest import ContentHashJob
 from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError, DatabaseLockedError
 from balsad.storage.bolt.snapshot import BackendSnapshot
 from balsad.storage.datadir import DataDir, DataDirKind
+from balsad.storage.defrag import DefragJob, Next, defragment
 from balsad.storage.errors import StorageError
 from balsad.storage.snap import SnapError, Snapshotter, snap_name
 from balsad.storage.wal import Wal, WalOptions, WalSnapshot
@@ -20,12 +21,15 @@ __all__ = [
     "DataDir",
     "DataDirKind",
     "DatabaseLockedError",
+    "DefragJob",
+    "Next",
     "SnapError",
     "Snapshotter",
     "StorageError",
     "Wal",
     "WalOptions",
     "WalSnapshot",
+    "defragment",
     "schema",
     "snap_name",
 ]

@@ -18,8 +18,7 @@ from typing import Final
 
 from balsad.env.protocols import Disk
 from balsad.storage import schema
-from balsad.storage.bolt.bulk import BulkWriter
-from balsad.storage.bolt.db import Database, lock
+from balsad.storage.bolt.db import Database
 from balsad.storage.bolt.digest import ContentHashJob
 from balsad.storage.bolt.errors import BucketNotFoundError
 from balsad.storage.bolt.page import KEY_SIZE_MAX
@@ -143,6 +142,10 @@ class CommitJob:
                 self._backend.database.write(self._tx)
                 self._flushed = True
 
+    @property
+    def is_flushed(self) -> bool:
+        return self._flushed
+
     def finish(self) -> None:
         """Show the new state. Without effect when somebody had to finish the commit earlier."""
         if self._finished:
@@ -164,28 +167,35 @@ class Backend:
 
     __slots__ = (
         "_created",
-        "_disk",
         "_job",
         "_pending",
         "_size",
         "_size_in_use",
-        "_sync",
         "batch_limit",
         "before_commit",
         "commit_count",
         "database",
+        "disk",
         "in_flight",
+        "on_commit",
+        "on_replace",
         "path",
+        "sync",
     )
 
-    def __init__(self, disk: Disk, path: str, database: Database, *, batch_limit: int, sync: bool) -> None:
-        self._disk = disk
-        self._sync = sync
+    def __init__(
+        self, disk: Disk, path: str, database: Database, *, batch_limit: int = BATCH_LIMIT, sync: bool = True
+    ) -> None:
+        self.disk = disk
+        self.sync = sync
         self.path = path
         self.database = database
         self.batch_limit = batch_limit
         self.before_commit: list[Callable[[], None]] = []
         self.commit_count = 0
+        # A defragmentation wants to know what is committed meanwhile, and whether the file is replaced.
+        self.on_commit: Callable[[dict[bytes, Overlay]], None] | None = None
+        self.on_replace: Callable[[], None] | None = None
         self.in_flight: dict[bytes, Overlay] = {}
         self._pending: dict[bytes, Overlay] = {name: Overlay({}) for name in database.view.buckets}
         self._created: list[bytes] = []
@@ -374,10 +384,12 @@ class Backend:
         """For CommitJob alone: take over the state it wrote."""
         assert job is self._job
         self.database.publish(tx)
-        self.in_flight = {}
+        in_flight, self.in_flight = self.in_flight, {}
         self._job = None
         self.commit_count += 1
         self._note_size()
+        if self.on_commit is not None:
+            self.on_commit(in_flight)
 
     def commit(self) -> None:
         """Bring all that was put to the disk, before returning. A job under way is finished first.
@@ -441,34 +453,14 @@ class Backend:
         finally:
             job.close()
 
-    def defrag(self) -> None:
-        """Write the database anew without free pages, and go on with that. Open snapshots keep the old file.
+    def take_over(self, database: Database) -> None:
+        """Go on with another file of the same content, which stands under this one's path already. For DefragJob alone.
 
-        Raises: StorageError; when it was the new file that failed, the old one is still in use.
+        No commit may be under way; the old file is the caller's to retire.
         """
-        self.commit()
-        old = self.database
-        number = 0
-        while self._disk.exists(f"{self.path}.tmp.{number}"):
-            number += 1
-        temporary = f"{self.path}.tmp.{number}"
-        database = self._rewritten(temporary)
-        try:
-            self._disk.rename(temporary, self.path)
-        except OSError as error:
-            database.close()
-            self._remove(temporary)
-            raise os_error(temporary, "rename", error) from error
+        assert self._job is None, "a commit is under way"
         self.database = database
-        old.close()
         self._note_size()
-        if self._sync:
-            try:
-                self._disk.sync_dir(os.path.dirname(self.path) or ".")
-            except OSError as error:
-                # After a power cut the old file may be back: nothing may be promised on top of the new one.
-                database.failure = os_error(self.path, "fsync of its folder", error)
-                raise database.failure from error
 
     def replace(self, path: str) -> None:
         """Go on with the database file at `path`, which takes the place of this one's.
@@ -477,11 +469,11 @@ class Backend:
         under way. Raises: StorageError; when the other file cannot be opened, the old one is still in use.
         """
         assert self._job is None, "a commit is under way"
-        database = Database.open(self._disk, path, sync=self._sync)
+        database = Database.open(self.disk, path, sync=self.sync)
         try:
-            self._disk.rename(path, self.path)
-            if self._sync:
-                self._disk.sync_dir(os.path.dirname(self.path) or ".")
+            self.disk.rename(path, self.path)
+            if self.sync:
+                self.disk.sync_dir(os.path.dirname(self.path) or ".")
         except OSError as error:
             database.close()
             raise os_error(path, "rename", error) from error
@@ -489,6 +481,8 @@ class Backend:
         old = self.database
         self.database = database
         old.close()
+        if self.on_replace is not None:
+            self.on_replace()
         self._created = []
         for overlay in self._pending.values():
             overlay.clear()
@@ -499,38 +493,6 @@ class Backend:
             if name not in self._pending:
                 self._pending[name] = Overlay({})
         self._note_size()
-
-    def _rewritten(self, temporary: str) -> Database:
-        """A copy without free pages, open, locked and on disk, still under its temporary name."""
-        disk = self._disk
-        try:
-            fd = disk.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise os_error(temporary, "open", error) from error
-        try:
-            lock(disk, temporary, fd)
-            view = self.database.view
-            writer = BulkWriter(disk, temporary, fd, view.page_size)
-            for name in sorted(view.buckets):
-                writer.add_bucket(name, view.items(name), view.buckets[name].sequence)
-            writer.finish()
-            if self._sync:
-                disk.fsync(fd)
-            database = Database(disk, self.path, fd, sync=self._sync)
-            database.load_freelist()
-        except BaseException as error:
-            disk.close(fd)
-            self._remove(temporary)
-            if isinstance(error, OSError):
-                raise os_error(temporary, "write", error) from error
-            raise
-        return database
-
-    def _remove(self, temporary: str) -> None:
-        try:
-            self._disk.unlink(temporary)
-        except OSError:
-            pass  # the next open removes it
 
     def abandon(self) -> None:
         """Give the file back without another write. No commit may be under way elsewhere."""

@@ -401,7 +401,8 @@ def test_the_log_is_cut_short_and_old_files_go(tmp_path: Path) -> None:
             for number in range(150):
                 await life.answer(put(life, b"k%d" % number, bytes(2_000)))
             await life.until(lambda: len(list(snap.glob("*.snap"))) >= 5, "snapshots")
-            assert member.booted.log_storage.first_index() > 100
+            await life.until(lambda: member.booted.log_storage.first_index() > 100, "the cut of the log")
+            await life.until(lambda: member.snapshots.is_idle, "the end of the last one")
             assert len(list(wal.glob("*.wal"))) > 3
             member.snapshots.purge()
             assert len(list(snap.glob("*.snap"))) == 2

@@ -14,6 +14,7 @@ from balsad.api.v3.maintenance import MaintenanceApi
 from balsad.config import load
 from balsad.env.real import RealDisk
 from balsad.proto import rpc_pb2 as rpc
+from balsad.storage import DefragJob, defrag
 from balsad.storage.bolt import digest
 from balsad.transport import Call
 from tests.unit.server.server_kit import FakeCall, Running, in_loop, running
@@ -72,6 +73,91 @@ def test_a_snapshot_begins_with_what_the_commit_left(tmp_path: Path) -> None:
             await life.until(lambda: call.status, "the snapshot")
             assert b"".join(rpc.SnapshotResponse.FromString(part).blob for part in call.messages[:-1])
             assert backend.pending_ops == 1
+
+    in_loop(scenario())
+
+
+def test_puts_and_reads_go_on_during_a_defragmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was put meanwhile, committed or not, is there afterwards and after a restart."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(defrag, "STEP_LEAVES", 1)
+        async with running(tmp_path, backend_batch_interval_s=0.002) as life:
+            await filled(life)
+            member = life.member
+            backend = member.booted.backend
+            done: list[int] = []
+            for _ in range(2):
+                member.service.defragment(lambda: done.append(puts), lambda text: done.append(-1))
+            puts = 0
+            while len(done) < 2:
+                before = backend.database
+                call = FakeCall()
+                puts += 1
+                member.service.put(cast(Any, call), rpc.PutRequest(key=b"during %d" % puts, value=bytes(500)))
+                await life.answer(call)
+                assert backend.database is before or not before._open
+                assert member.store.get(b"during %d" % puts) is not None
+            # Half a hundred pages, each in a turn of its own, twice; a put takes three turns or so.
+            assert done[0] > 5
+            assert done[1] > done[0] + 5
+            await life.until(lambda: not backend.pending_ops, "a commit after it")
+        async with running(tmp_path) as life:
+            for number in range(1, puts + 1):
+                assert life.member.store.get(b"during %d" % number) is not None
+            assert life.member.store.key_count == KEYS + puts
+
+    in_loop(scenario())
+
+
+def test_no_commit_begins_between_the_switch_and_its_end(tmp_path: Path) -> None:
+    """Until the folder is synced a power cut may bring back the old file, without what the new one was told."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, backend_batch_interval_s=0.001, backend_batch_limit=1) as life:
+            await filled(life)
+            backend = life.member.booted.backend
+            settled = threading.Event()
+            settle = DefragJob._settle
+
+            def late(job: DefragJob) -> None:
+                assert settled.wait(10)
+                settle(job)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(DefragJob, "_settle", late)
+                old = backend.database
+                done: list[bool] = []
+                life.member.service.defragment(lambda: done.append(True), lambda text: done.append(False))
+                await life.until(lambda: backend.database is not old, "the switch")
+                commits = backend.commit_count
+                told: list[int] = []
+                life.member.service.commit_then(lambda: told.append(backend.commit_count))
+                for number in range(20):
+                    call = FakeCall()
+                    life.member.service.put(cast(Any, call), rpc.PutRequest(key=b"%d" % number))
+                    await life.answer(call)
+                    await asyncio.sleep(0.001)
+                assert (backend.commit_count, told, done) == (commits, [], [])
+                settled.set()
+                await life.until(lambda: done == [True] and told, "the end")
+                assert backend.commit_count > commits
+
+    in_loop(scenario())
+
+
+def test_a_member_that_stops_gives_up_a_defragmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(defrag, "STEP_LEAVES", 1)
+        for turns in (0, 3, 10, 30):
+            async with running(tmp_path) as life:
+                await filled(life)
+                life.member.service.defragment(lambda: None, lambda text: None)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            assert not list((tmp_path / "data/member/snap").glob("db.tmp*"))
+            async with running(tmp_path) as life:
+                assert life.member.store.key_count == KEYS
 
     in_loop(scenario())
 

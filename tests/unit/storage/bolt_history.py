@@ -7,8 +7,8 @@ import random
 from crc32c import crc32c
 
 from balsad.env.protocols import Disk
-from balsad.storage import Backend, BackendSnapshot, schema
-from balsad.storage.bolt import check
+from balsad.storage import Backend, BackendSnapshot, DefragJob, Next, defragment, schema
+from balsad.storage.bolt import View, check
 
 BUCKETS = (b"auth", b"key", b"lease", b"meta", b"wide")
 Model = dict[bytes, dict[bytes, bytes]]
@@ -28,6 +28,11 @@ def snapshot_bytes(snapshot: BackendSnapshot, piece: int = 50_000) -> bytes:
     return b"".join(snapshot.read(offset, piece) for offset in range(0, snapshot.size, piece))
 
 
+def leaf_ids(view: View, bucket: bytes) -> list[int]:
+    """The numbers of a bucket's leaf pages, in the order of their keys."""
+    return [int.from_bytes(page[:8], "little") for page in view.leaves(view.buckets[bucket].root)]
+
+
 class History:
     """A store, what should be in it, and the pinned snapshots with what should be in them."""
 
@@ -38,6 +43,8 @@ class History:
         self.backend = Backend.open(disk, path, sync=False)
         self.model: Model = {name: {} for name in BUCKETS}
         self.snapshots: list[tuple[BackendSnapshot, Model]] = []
+        self.defrag: DefragJob | None = None
+        self.defrags = 0
         self.revision = 1
         for name in BUCKETS:
             self.backend.create_bucket(name)
@@ -93,6 +100,8 @@ class History:
                 self.put(schema.AUTH, b"%d" % rnd.randrange(99), b"meanwhile")
             if rnd.random() < 0.02:
                 self.compare_bucket(rnd.choice(BUCKETS))
+            if rnd.random() < 0.2:
+                self.go_on_defragmenting()
         if rnd.random() < 0.2:
             self.backend.commit()  # finishes the job, and commits what came meanwhile
         job.flush()
@@ -106,11 +115,38 @@ class History:
             self.snapshots.append((snapshot, {name: dict(items) for name, items in self.model.items()}))
         if self.snapshots and rnd.random() < 0.3:
             self.snapshots.pop(rnd.randrange(len(self.snapshots)))[0].close()
-        if rnd.random() < 0.1:
-            self.backend.defrag()
-        if not self.snapshots and rnd.random() < 0.15:
+        if self.defrag is None and rnd.random() < 0.1:
+            defragment(self.backend)
+        if self.defrag is None and rnd.random() < 0.3:
+            self.defrag = DefragJob(self.backend, leaves_per_step=7)
+        self.go_on_defragmenting()
+        if self.defrag is not None and rnd.random() < 0.1:
+            self.defrag.close()
+            self.defrag = None
+        if not self.snapshots and self.defrag is None and rnd.random() < 0.15:
             self.backend.close()
             self.backend = Backend.open(self.disk, self.path, sync=False)
+
+    def go_on_defragmenting(self) -> None:
+        job, rnd = self.defrag, self.rnd
+        if job is None:
+            return
+        following = Next.STEP
+        for _ in range(rnd.choice((1, 5, 100, 1000))):
+            if following is Next.FLUSH:
+                job.flush()
+            following = job.step()
+            if following is Next.SWITCH:
+                break
+        if following is Next.FLUSH:
+            job.flush()
+        if following is Next.SWITCH and not self.backend.committing and rnd.random() < 0.7:
+            assert job.switch() is Next.FLUSH
+            job.flush()
+            assert job.step() is Next.CLOSE
+            job.close()
+            self.defrag = None
+            self.defrags += 1
 
     def compare(self) -> None:
         """The file is sound, and holds what the model says."""
@@ -135,4 +171,6 @@ class History:
     def close(self) -> None:
         for snapshot, _ in self.snapshots:
             snapshot.close()
+        if self.defrag is not None:
+            self.defrag.close()
         self.backend.close()

@@ -15,11 +15,12 @@ from balsad.storage import (
     CorruptDatabaseError,
     DatabaseLockedError,
     StorageError,
+    defragment,
     schema,
 )
 from balsad.storage.bolt import Database, check, hash_contents
 from tests.unit.storage.bolt_disks import FaultyDisk
-from tests.unit.storage.bolt_history import BUCKETS, History, content_hash, snapshot_bytes
+from tests.unit.storage.bolt_history import BUCKETS, History, content_hash, leaf_ids, snapshot_bytes
 
 KEY = schema.KEY
 
@@ -347,7 +348,7 @@ def test_a_snapshot_keeps_its_content_through_later_commits(tmp_path: Path) -> N
         history.write()
         history.backend.commit()
         history.compare()
-    history.backend.defrag()
+    defragment(history.backend)
     history.write()
     history.backend.commit()
     history.backend.close()
@@ -400,7 +401,7 @@ def test_defrag_gives_free_pages_back_and_keeps_all_else(tmp_path: Path) -> None
     backend = history.backend
     before = backend.hash()
 
-    backend.defrag()
+    defragment(backend)
 
     assert backend.size_in_use == backend.size == (tmp_path / "db").stat().st_size
     assert backend.hash() == before
@@ -413,11 +414,11 @@ def test_defrag_gives_free_pages_back_and_keeps_all_else(tmp_path: Path) -> None
 
 
 def test_defrag_of_next_to_nothing(backend: Backend) -> None:
-    backend.defrag()
+    defragment(backend)
     assert backend.scan(KEY, b"", None) == []
     backend.delete_bucket(KEY)
     backend.delete_bucket(schema.META)
-    backend.defrag()
+    defragment(backend)
     assert check(backend.database.view, backend.database.freelist, strict=True) == []
     backend.create_bucket(KEY)
     backend.put(KEY, rev(1), b"one")
@@ -495,7 +496,7 @@ def test_a_second_owner_is_told_so(tmp_path: Path) -> None:
     for number in range(3000):
         backend.put(KEY, rev(number), bytes(2000))
     backend.commit()
-    backend.defrag()
+    defragment(backend)
     with pytest.raises(DatabaseLockedError):
         open_backend(tmp_path)
     backend.close()
@@ -563,7 +564,7 @@ def test_after_a_failed_write_nothing_is_written_any_more(
     with pytest.raises(StorageError, match=said):
         backend.snapshot()
     with pytest.raises(StorageError, match=said):
-        backend.defrag()
+        defragment(backend)
     assert backend.get(KEY, rev(4)) == b"four"
     assert backend.scan(KEY, b"", rev(3)) == [(rev(2), b"two")]
     backend.close()
@@ -618,7 +619,7 @@ def test_a_failed_defrag_leaves_the_old_file_in_use(tmp_path: Path, operation: s
     disk.fail(operation, errno.ENOSPC)
 
     with pytest.raises(StorageError, match="no space left on device") as caught:
-        backend.defrag()
+        defragment(backend)
 
     assert "db.tmp.0" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["db"]
@@ -636,7 +637,7 @@ def test_a_defrag_whose_rename_may_be_lost_ends_the_commits(tmp_path: Path) -> N
     disk.fail("sync_dir", errno.EIO)
 
     with pytest.raises(StorageError, match="fsync of its folder: input/output error"):
-        backend.defrag()
+        defragment(backend)
     backend.put(KEY, rev(3), b"three")
     with pytest.raises(StorageError, match="fsync of its folder"):
         backend.commit()
@@ -653,7 +654,7 @@ def test_a_page_found_broken_while_building_ends_the_commits(tmp_path: Path) -> 
         backend.put(KEY, rev(number), bytes(200))
     backend.commit()
     view = backend.database.view
-    page_id = list(view.leaf_pages(view.buckets[KEY].root))[3]
+    page_id = leaf_ids(view, KEY)[3]
     with open(tmp_path / "db", "r+b") as file:
         file.seek(page_id * 4096)
         file.write(b"\xff")

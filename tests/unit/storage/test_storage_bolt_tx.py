@@ -15,6 +15,7 @@ from balsad.storage.bolt import FILL_APPEND, FILL_DEFAULT, Database, WriteTx, ch
 from balsad.storage.bolt.db import empty_database
 from balsad.storage.bolt.meta import Meta, encode_meta
 from balsad.storage.bolt.page import BUCKET_HEADER, FREELIST, HEADER, encode_leaf, key_at, used_size
+from tests.unit.storage.bolt_history import leaf_ids
 
 DISK = RealDisk()
 
@@ -148,7 +149,7 @@ def test_appends_fill_pages_to_nine_tenths(tmp_path: Path) -> None:
         commit(database, b"key", {b"%08d" % (batch * 100 + n): bytes(84) for n in range(100)}, FILL_APPEND)
 
     view = database.view
-    used = [used_size(view.page(page_id)) for page_id in view.leaf_pages(view.buckets[b"key"].root)]
+    used = [used_size(page) for page in view.leaves(view.buckets[b"key"].root)]
     assert all(size > 0.85 * 4096 for size in used[:-1])
     assert content(database, b"key") == {b"%08d" % number: bytes(84) for number in range(2000)}
     database.close()
@@ -275,7 +276,7 @@ def grown_file(path: Path) -> Database:
 )
 def test_a_broken_page_is_an_error_that_says_where(tmp_path: Path, at: int, value: int, said: str) -> None:
     database = grown_file(tmp_path / "db")
-    page_id = list(database.view.leaf_pages(database.view.buckets[b"b"].root))[5]
+    page_id = leaf_ids(database.view, b"b")[5]
     database.close()
     with open(tmp_path / "db", "r+b") as file:
         file.seek(page_id * 4096 + at)
@@ -293,8 +294,7 @@ def test_a_broken_page_is_an_error_that_says_where(tmp_path: Path, at: int, valu
 def test_the_check_finds_what_is_wrong_with_keys_and_pages(tmp_path: Path) -> None:
     database = grown_file(tmp_path / "db")
     view = database.view
-    root = view.buckets[b"b"].root
-    leaves = list(view.leaf_pages(root))
+    leaves = leaf_ids(view, b"b")
     page = view.page(leaves[1])
     first_key = key_at(page, 0)
     first_key_offset = page.index(first_key)
@@ -317,7 +317,7 @@ def test_the_check_finds_what_is_wrong_with_keys_and_pages(tmp_path: Path) -> No
 def test_the_check_finds_lost_and_doubly_used_pages(tmp_path: Path) -> None:
     database = grown_file(tmp_path / "db")
     freelist = database.freelist
-    leaf = next(iter(database.view.leaf_pages(database.view.buckets[b"b"].root)))
+    leaf = leaf_ids(database.view, b"b")[0]
     lost = freelist.pending.pop()
 
     problems = check(database.view, freelist)

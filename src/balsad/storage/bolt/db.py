@@ -7,6 +7,7 @@ reaches), fdatasync, write the meta page, fdatasync. Whatever is lost on the way
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final
 
 from balsad.env.protocols import Disk, Mapping
@@ -218,6 +219,16 @@ class Database:
             self._open = False
             if not self._pinned:
                 self._release()
+
+    def retire(self) -> Callable[[], None] | None:
+        """As `close`, but what takes long is left to the caller, to be done in any thread: None when nothing is.
+
+        Then pinned readers are left, and the last of them does it.
+        """
+        if not self._open:
+            return None
+        self._open = False
+        return None if self._pinned else self._release
 
     def _release(self) -> None:
         self.view.mapping.close()

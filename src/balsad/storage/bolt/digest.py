@@ -49,15 +49,14 @@ class ContentHasher:
         self._names = sorted(view.buckets, reverse=True)
         self._name = b""
         self._by_items = False
-        self._pages: Iterator[int] = iter(())
+        self._pages: Iterator[bytes] = iter(())
 
     def step(self, page_count: int) -> bool:
         """Hash so many pages more; True once all are done. Raises: CorruptDatabaseError."""
-        view = self._view
         for _ in range(page_count):
-            page_id = next(self._pages, 0)
-            if page_id:
-                self._add(view.page(page_id))
+            page = next(self._pages, None)
+            if page is not None:
+                self._add(page)
             elif not self._names:
                 return True
             else:
@@ -70,7 +69,7 @@ class ContentHasher:
         self.value = crc32c(name, self.value)
         bucket = self._view.buckets[name]
         if bucket.root:
-            self._pages = self._view.leaf_pages(bucket.root)
+            self._pages = self._view.leaves(bucket.root)
         else:
             self._add(bucket.inline)
 

@@ -64,8 +64,8 @@ class View:
 
     def load_buckets(self) -> None:
         """Read the names and roots of the top buckets; a View is of no use before."""
-        for page_id in self.leaf_pages(self.meta.root):
-            page = self.page(page_id)
+        for page in self.leaves(self.meta.root):
+            page_id = int.from_bytes(page[:8], "little")
             keys, values = decode_leaf(page)
             for key, value, flag in zip(keys, values, leaf_flags(page), strict=True):
                 if flag != BUCKET_FLAG or len(value) < BUCKET_HEADER_SIZE:
@@ -122,15 +122,17 @@ class View:
             self.branches[page_id] = branch
         return branch
 
-    def leaf_pages(self, root: int) -> Iterator[int]:
+    def leaves(self, root: int) -> Iterator[bytes]:
         """The leaf pages of a tree, in key order."""
         stack = [root]
         while stack:
             page_id = stack.pop()
-            if page_id not in self.branches and self.page(page_id)[8] == LEAF:
-                yield page_id
-            else:
-                stack.extend(reversed(self.branch(page_id).pages))
+            if page_id not in self.branches:
+                page = self.page(page_id)
+                if page[8] == LEAF:
+                    yield page
+                    continue
+            stack.extend(reversed(self.branch(page_id).pages))
 
     # ---- keys
 
@@ -198,8 +200,8 @@ class View:
         if bucket.root == 0:
             yield decode_leaf(bucket.inline)
             return
-        for page_id in self.leaf_pages(bucket.root):
-            yield decode_leaf(self.page(page_id))
+        for page in self.leaves(bucket.root):
+            yield decode_leaf(page)
 
 
 def find_in_leaf(page: bytes, key: bytes) -> bytes | None:
