@@ -28,7 +28,7 @@ from balsad.raft import (
     Snapshot,
     codec,
 )
-from balsad.storage import Backend, DataDir, SnapError, Snapshotter, StorageError, schema, snap_name
+from balsad.storage import Backend, DataDir, SnapError, Snapshotter, StorageError, defragment, schema, snap_name
 from balsad.storage.wal import (
     Wal,
     WalOptions,
@@ -152,7 +152,7 @@ def _maybe_defrag(backend: Backend, threshold_bytes: int) -> None:
     if backend.size - backend.size_in_use < threshold_bytes:
         log.info("Skipping defragmentation", extra=facts)
         return
-    backend.defrag()
+    defragment(backend)
     log.info("defragmented at the start", extra={**facts, "new-db-size-bytes": backend.size})
 
 
