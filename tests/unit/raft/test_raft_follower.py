@@ -175,3 +175,18 @@ def test_a_transfer_is_forwarded_once() -> None:
 
     node.step(Message(MSG_TRANSFER_LEADER, 1, 3, term=5))
     assert work(node)[0] == []
+
+
+@pytest.mark.parametrize("kind", [MSG_APP, MSG_HEARTBEAT])
+@pytest.mark.parametrize("settings", [{"pre_vote": True}, {"check_quorum": True}])
+def test_a_leader_of_an_older_term_is_told(settings: dict[str, bool], kind: int) -> None:
+    """With leases or pre-votes nobody would follow our newer term otherwise: it has to step down."""
+    node = follower(1, **settings)
+    sent = answer(node, Message(kind, 1, 3, term=4))
+    assert (sent.type, sent.to, sent.term) == (MSG_APP_RESP, 3, 5)
+
+
+def test_a_leader_of_an_older_term_is_ignored_without_leases_and_pre_votes() -> None:
+    node = follower(1)
+    node.step(Message(MSG_APP, 1, 3, term=4))
+    assert work(node)[0] == []
