@@ -217,7 +217,8 @@ async def run(config: ServerConfig, env: Env) -> None:
             # What lives now lives long: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(20_000, 50, 1000)
+            # The second generation is kept small: to look through a million objects is a pause that is felt.
+            gc.set_threshold(20_000, 10, 5000)
             notify()
             await _first(left, broken)
             raise asyncio.CancelledError

@@ -80,6 +80,11 @@ class BackendCommits:
             self._arm()
             self.after_batch()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether as much waits for the next commit as makes it begin early."""
+        return self._backend.pending_ops >= self._operations_max
+
     def after_batch(self) -> None:
         """A batch was applied: commit now if the pending writes have grown large."""
         pending = self._backend.pending_ops

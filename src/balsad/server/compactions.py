@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from balsad.mvcc import CompactionJob
     from balsad.server.backend_commits import BackendCommits
 
 log = logging.getLogger(__name__)
+
+
+_BEHIND_S: Final = 0.002
 
 
 class Compactions:
@@ -54,6 +57,10 @@ class Compactions:
 
     def _step(self) -> None:
         self._timer = None
+        if self._commits.is_behind:
+            # What is deleted faster than it is committed would pile up, and the one commit of it all be long.
+            self._timer = self._loop.call_later(max(self._pause_s, _BEHIND_S), self._step)
+            return
         try:
             finished = self._jobs[0].step()
             if not finished:

@@ -28,6 +28,7 @@ class FakeCommits:
 
     def __init__(self, told: list[Any]) -> None:
         self.told = told
+        self.is_behind = False
 
     def commit_then(self, done: Any) -> None:
         self.told.append("commit")
@@ -38,9 +39,8 @@ class World:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.failures: list[BaseException] = []
-        self.compactions = Compactions(
-            cast(BackendCommits, FakeCommits(self.told)), pause_s=0.001, failed=self.failures.append
-        )
+        self.commits = FakeCommits(self.told)
+        self.compactions = Compactions(cast(BackendCommits, self.commits), pause_s=0.001, failed=self.failures.append)
 
     def start(self, name: str, steps: int) -> None:
         self.compactions.start(cast(CompactionJob, FakeJob(self.told, name, steps)))
@@ -72,6 +72,22 @@ def test_one_after_the_other_and_each_is_told_of_its_own() -> None:
         assert [name for name in world.told if name in ("a", "b")] == ["a", "a", "b", "b"]
         assert world.told[-2:] == ["commit", "b done"]
         assert world.told.count("a done") == world.told.count("b done") == 1
+
+    in_loop(scenario())
+
+
+def test_it_waits_for_commits_that_are_behind() -> None:
+    """Else what it deletes would pile up without bound, for one long commit."""
+
+    async def scenario() -> None:
+        world = World()
+        world.commits.is_behind = True
+        world.start("a", 3)
+        await asyncio.sleep(0.03)
+        assert world.told == []
+        world.commits.is_behind = False
+        await world.finish()
+        assert world.told == ["a", "a", "a"]
 
     in_loop(scenario())
 
