@@ -79,13 +79,18 @@ def _index_rows(store: Store) -> int:
     has_leases = len(store.leases) > 0
     lease_by_key: dict[bytes, int] = {}
     main = 1
+    # What a key's first put holds behind the key, and the revision of which that is true.
+    first_put = b""
+    first_put_of = 0
     start = revision_key(1, 0)
     row_key = kv = b""
     try:
         while True:
             rows = backend.scan(KEY_BUCKET, start, None, ROWS_AT_ONCE)
             for row_key, kv in rows:
-                main, sub = unpack_revision(row_key)
+                number, sub = unpack_revision(row_key)
+                if number != main:
+                    main = number  # one object for all that one transaction wrote
                 size = kv[1] if kv else 0
                 key = kv[2 : 2 + size] if size < 128 else key_of(kv)
                 previous = live.get(key)
@@ -101,8 +106,10 @@ def _index_rows(store: Store) -> int:
                         lease_by_key.pop(key, None)
                     continue
                 if previous is None:
-                    number = uvarint(main)
-                    first_put = b"\x10%b\x18%b\x20\x01" % (number, number)
+                    if main != first_put_of:
+                        first_put_of = main
+                        stored = uvarint(main)
+                        first_put = b"\x10%b\x18%b\x20\x01" % (stored, stored)
                     if size < 128 and kv.startswith(first_put, 2 + size):
                         live[key] = (main, sub, main, 1)
                     else:

@@ -59,6 +59,7 @@ class Compactions:
         self._timer = None
         if self._commits.is_behind:
             # What is deleted faster than it is committed would pile up, and the one commit of it all be long.
+            self._commits.after_batch()
             self._timer = self._loop.call_later(max(self._pause_s, _BEHIND_S), self._step)
             return
         try:

@@ -29,6 +29,10 @@ class FakeCommits:
     def __init__(self, told: list[Any]) -> None:
         self.told = told
         self.is_behind = False
+        self.early = 0
+
+    def after_batch(self) -> None:
+        self.early += 1
 
     def commit_then(self, done: Any) -> None:
         self.told.append("commit")
@@ -85,6 +89,7 @@ def test_it_waits_for_commits_that_are_behind() -> None:
         world.start("a", 3)
         await asyncio.sleep(0.03)
         assert world.told == []
+        assert world.commits.early
         world.commits.is_behind = False
         await world.finish()
         assert world.told == ["a", "a", "a"]

@@ -23,6 +23,7 @@ from balsad.storage.bolt.page import (
     LEAF,
     decode_leaf,
     leaf_flags,
+    may_hold_buckets,
 )
 from balsad.storage.bolt.tree import View, decode_bucket
 from balsad.storage.bolt.tx import WriteTx
@@ -278,9 +279,8 @@ def unreachable_pages(view: View) -> list[int]:
         if page[8] != LEAF:
             stack.extend(view.branch(page_id).pages)
             continue
-        flags = leaf_flags(page)
-        if BUCKET_FLAG in flags:
-            for value, flag in zip(decode_leaf(page)[1], flags, strict=True):
+        if may_hold_buckets(page):
+            for value, flag in zip(decode_leaf(page)[1], leaf_flags(page), strict=True):
                 if flag == BUCKET_FLAG:
                     root = decode_bucket(value).root
                     if root:
