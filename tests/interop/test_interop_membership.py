@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -133,9 +132,6 @@ def test_the_oldest_member_decides_the_version(tmp_path: Path) -> None:
 
         members.members["m1"].stop()
         back = members.start("m1", real_34())
-        with pytest.raises(subprocess.TimeoutExpired):
-            # It may begin, but sooner or later learns that it is too old.
-            back.process.wait(0.1)
         assert back.process.wait(20) != 0
         assert version("m2") == "3.5.0"
 
