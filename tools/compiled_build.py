@@ -48,7 +48,7 @@ MODULES = """
     lease/*
     transport/call transport/stream transport/frames transport/header_block transport/methods transport/timers
     transport/rpc_server transport/http2_base transport/http2_control transport/http2_connection
-    transport/http2_exchange
+    transport/http2_exchange transport/plain_sink
     server/driver server/propose server/answers server/request_ids server/quota server/ranges server/read_index
     server/service server/plain_txn server/apply/dispatch server/apply/kv server/apply/txn server/apply/plain_txn
     api/v3/kv api/v3/door api/v3/watch

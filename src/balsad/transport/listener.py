@@ -20,6 +20,7 @@ from balsad.transport.accepter import Accepter
 from balsad.transport.frames import PREFACE
 from balsad.transport.http1_connection import Http1Connection
 from balsad.transport.http2_connection import Http2Connection
+from balsad.transport.plain_sink import sink_of
 from balsad.transport.tls import CertificateKeeper, ServerTls, common_name
 from balsad.transport.tls_relay import HANDSHAKE, relay
 
@@ -70,7 +71,7 @@ class FirstBytes(asyncio.Protocol):
         kind = Http2Connection if is_http2 else Http1Connection
         connection = kind(
             self.server,
-            transport,
+            sink_of(transport),
             secure=self.tls is not None,
             peer_name=self.peer_name,
             peer_address=_address(transport),
