@@ -343,6 +343,44 @@ def test_hooks_hear_of_syncs_and_bytes(path: str) -> None:
     wal.close()
 
 
+class SizesDisk(RealDisk):
+    """Notes how much is written where."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, int]] = []
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:  # type: ignore[override]
+        self.written.append((offset, len(data)))
+        return os.pwrite(fd, data, offset)
+
+
+def test_zeros_go_ahead_of_the_log_once_in_a_while(path: str) -> None:
+    """They say that the log ends, and stay within the space allocated."""
+    disk = SizesDisk()
+    segment_bytes = wal_writer._ZEROS_BYTES + 8192
+    wal = Wal.create(disk, path, WHOSE, WalOptions(sync=INLINE, segment_bytes=segment_bytes))
+    begin = wal._offset
+    disk.written.clear()
+    wal.save(HardState(1, 1, 0), [entry(1)])
+    second = wal._offset
+    wal.save(None, [entry(2)])
+    third = wal._offset
+    assert disk.written == [(begin, wal_writer._ZEROS_BYTES - begin), (second, third - second)]
+
+    wal.save(None, [entry(3, data=bytes(wal_writer._ZEROS_BATCH_MAX))])  # written as it is
+    for index in range(4, 12):
+        wal.save(None, [entry(index, data=bytes(25_000))])
+    assert wal._offset < segment_bytes
+    assert max(offset + size for offset, size in disk.written) == segment_bytes
+    assert os.path.getsize(wal.segment_paths[0]) == segment_bytes
+    wal.close()
+
+    assert [found.index for found in read_log(DISK, path, WalSnapshot()).entries] == list(range(1, 12))
+    wal, _hard_state, found = reopen(path)
+    assert len(found) == 11
+    wal.close()
+
+
 def test_without_sync_nothing_waits(path: str) -> None:
     """--unsafe-no-fsync"""
     disk = CountingDisk()

@@ -80,6 +80,31 @@ def _frame_head(size: int) -> bytes:
     return head
 
 
+# A HardState up to its commit index, which alone changes between elections, by term and vote.
+_STATE_HEADS: Final[dict[tuple[int, int], bytes]] = {}
+
+
+# The same of an Entry up to its index, by type and term.
+_ENTRY_HEADS: Final[dict[tuple[int, int], bytes]] = {}
+_HEADS_MAX: Final = 64
+
+
+def _entry_head(kind: int, term: int) -> bytes:
+    head = b"\x08%b\x10%b\x18" % (uvarint(kind), uvarint(term))
+    if len(_ENTRY_HEADS) >= _HEADS_MAX:
+        _ENTRY_HEADS.clear()
+    _ENTRY_HEADS[kind, term] = head
+    return head
+
+
+def _state_head(term: int, vote: int) -> bytes:
+    head = b"\x08%b\x10%b\x18" % (uvarint(term), uvarint(vote))
+    if len(_STATE_HEADS) >= _HEADS_MAX:
+        _STATE_HEADS.clear()
+    _STATE_HEADS[term, vote] = head
+    return head
+
+
 def frame_record(kind: int, crc: int, data: bytes) -> bytes:
     """One whole frame, its checksum already computed; empty data is left out."""
     if data:
@@ -112,7 +137,7 @@ def encode_batch(entries: list[Entry], hard_state: HardState | None, crc: int) -
         if entry.term != term or entry.type != kind:
             kind = entry.type
             term = entry.term
-            head = b"\x08%b\x10%b\x18" % (uvarint(kind), uvarint(term))
+            head = _ENTRY_HEADS.get((kind, term)) or _entry_head(kind, term)
         index = entry.index
         if index >> 14 != high:
             high = index >> 14
@@ -140,13 +165,15 @@ def encode_batch(entries: list[Entry], hard_state: HardState | None, crc: int) -
             frame_head = _frame_head(size)
         frames.append(b"%b\x08\x02\x10%b\x1a%b%b%b" % (frame_head, crc_varint, size_varint, data, _PADDING[-size & 7]))
     if hard_state is not None and not hard_state.is_empty():
-        data = b"\x08%b\x10%b\x18%b" % (
-            uvarint(hard_state.term),
-            uvarint(hard_state.vote),
-            uvarint(hard_state.commit),
-        )
+        head = _STATE_HEADS.get((hard_state.term, hard_state.vote)) or _state_head(hard_state.term, hard_state.vote)
+        data = head + uvarint(hard_state.commit)
         crc = crc32c(data, crc)
-        frames.append(frame_record(STATE, crc, data))
+        crc_varint = uvarint(crc)
+        size = 5 + len(crc_varint) + len(data)
+        frame_head = _FRAME_HEADS.get(size)
+        if frame_head is None:
+            frame_head = _frame_head(size)
+        frames.append(b"%b\x08\x03\x10%b\x1a%c%b%b" % (frame_head, crc_varint, len(data), data, _PADDING[-size & 7]))
     return b"".join(frames), crc
 
 
