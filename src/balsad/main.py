@@ -278,7 +278,7 @@ def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: Peer
         mounts["/v3/"] = Gateway(server)
     server.http = client_handler(pages, metrics, member.config, mounts=mounts)
     monitoring.http = monitoring_handler(pages, metrics)
-    member.flush_answers = server.flush
+    member.flush_by(server.flush)
 
 
 def _texts(urls: tuple[Url, ...]) -> list[str]:

@@ -226,6 +226,18 @@ class RawNode:
             or unstable.next_snapshot() is not None
         )
 
+    def commits_alone(self, term: int) -> bool:
+        """Whether entries of `term` are committed once they are on disk here: its leader is the only voter."""
+        raft = self.raft
+        config = raft.tracker.config
+        return (
+            raft.role == LEADER
+            and raft.term == term
+            and len(config.incoming) == 1
+            and config.incoming[0] == raft.id
+            and not config.outgoing
+        )
+
     def ready(self) -> Ready:
         """The work to be done now. It must be done, and then passed to advance() (but see the module's text)."""
         if self._must_advance:

@@ -105,7 +105,7 @@ class Driver:
         self.on_applied: Callable[[], None] | None = None  # a batch was applied
         self.read_index: ReadIndex | None = None
         self._clock = clock
-        self._flush = flush
+        self.flush = flush
         self._failed = failed
         self.links = links
         self.is_removed: Callable[[int], bool] = _nobody
@@ -123,6 +123,7 @@ class Driver:
         self._inbox: list[Entry] = []
         self._only_as_leader: dict[int, Pending] = {}  # those in the inbox that nobody else may propose
         self._scheduled = False
+        self._stirred = True  # something happened to the RawNode since it had nothing Ready
         self._now = 0.0  # when `drain` was scheduled
         self._saving: Ready | None = None
         self._in_save = False
@@ -195,6 +196,7 @@ class Driver:
 
     def wake(self) -> None:
         """Something changed in the RawNode: look for a Ready in the next turn."""
+        self._stirred = True
         if not self._scheduled and not self._stopped:
             self._schedule()
 
@@ -241,7 +243,7 @@ class Driver:
         self.proposals_failed += len(late)
         # What was never proposed need not be any more.
         self._inbox = [entry for entry in self._inbox if entry.context.id in self.waiting]
-        self._flush()
+        self.flush()
 
     def _why_late(self, pending: Pending) -> RequestError:
         """Source: etcd parseProposeCtxErr."""
@@ -274,7 +276,8 @@ class Driver:
     def _work(self) -> None:
         node = self.node
         while True:
-            if not node.has_ready():
+            if not (self._stirred and node.has_ready()):
+                self._stirred = False
                 # What is committed is applied and answered before the next batch goes to the disk.
                 # Without a leader proposals wait here, until one is found or they time out.
                 if not self._inbox or not self.leader:
@@ -291,14 +294,14 @@ class Driver:
                     break
                 if self._only_as_leader:
                     self._only_as_leader.clear()
-                continue
             ready = node.ready()
+            self._stirred = True
             for event in ready.events:
                 raft_log.log(event.level, event.message, extra=event.facts)
             if not self._save(ready):
                 return  # `_on_saved` goes on from here
             self._finish(ready)
-        self._flush()
+        self.flush()
 
     def _withdraw(self) -> None:
         """Take back what this member was to propose as the leader it no longer is."""
@@ -359,14 +362,22 @@ class Driver:
             self.on_snapshot(snapshot)
         entries = ready.entries
         if entries:
+            applier = self.applier
+            last = entries[-1]
+            if entries[0].index == applier.applied_index + 1 and self.node.commits_alone(last.term):
+                # Raft will say the same of them in its next Ready. Whoever waits need not wait for that.
+                applier.apply(entries, self.waiting, only_requests=True)
+                self.flush()
             self.log_storage.append(entries)
         committed = ready.committed_entries
         late_messages = ready.messages and not self.is_leader
         if late_messages and not any(entry.type != EntryType.NORMAL for entry in committed):
             self._send(ready.messages)
             late_messages = []
-        if committed:
+        if committed and committed[-1].index > self.applier.applied_index:
             self.applier.apply(committed, self.waiting)
+            # What is to be done besides is done while the clients read.
+            self.flush()
         if late_messages:
             # Votes of a member that these very entries remove must not be counted.
             self._send(ready.messages)
@@ -425,7 +436,7 @@ class Driver:
             self.waiting.clear()
             for pending in waiting:
                 pending.resolve(StoppedError())
-            self._flush()
+            self.flush()
             if self._unsaved is not None and self._saving is None:
                 self.wal.save(self._unsaved, [], True, None)
                 self._unsaved = None

@@ -168,7 +168,7 @@ class Member:
             snapshotter=booted.snapshotter,
             applier=self.applier,
             clock=env.clock,
-            flush=self._flush,
+            flush=_nothing,
             failed=self._failed,
             request_bytes_max=config.max_request_bytes,
             request_timeout_s=config.request_timeout_s,
@@ -246,7 +246,6 @@ class Member:
         self.lease_expiry = LeaseExpiry(self.service)
         self.versions = VersionMonitor(self.service)
         self.auto_compaction = AutoCompaction.from_config(config)
-        self.flush_answers: Callable[[], None] | None = None
         for job in self.store.compactions:
             self.compactions.start(job)
 
@@ -343,9 +342,9 @@ class Member:
 
     # Small joints between rooms.
 
-    def _flush(self) -> None:
-        if self.flush_answers is not None:
-            self.flush_answers()
+    def flush_by(self, flush: Callable[[], None]) -> None:
+        """`flush` writes the answers that piled up on the connections."""
+        self.driver.flush = flush
 
     def _before_commit(self) -> None:
         """The backend is about to commit: what it holds must be known as committed to the WAL first."""
@@ -470,13 +469,13 @@ class Member:
     def _sync_watchers(self) -> None:
         self._timers.pop("watch sync", None)
         self.store.watchers.sync_step()
-        self._flush()
+        self.driver.flush()
         self._keep_watchers_fed()
 
     def _retry_victims(self) -> None:
         self._timers.pop("victims", None)
         self.store.watchers.retry_victims()
-        self._flush()
+        self.driver.flush()
         self._keep_watchers_fed()
 
     async def stop(self) -> None:
@@ -545,3 +544,7 @@ class Member:
             self._loop.remove_reader(fileno)
         self.booted.wal.abandon()
         self.booted.backend.abandon()
+
+
+def _nothing() -> None:
+    pass

@@ -153,7 +153,7 @@ class Machine:
         member.on_removed = self.leave
         front = Front(process)
         register_services(front.server, member.service)
-        member.flush_answers = front.flush
+        member.flush_by(front.flush)
         self.world.watch_member(self, member)
         if config.initial_corrupt_check and not member.booted.is_new:
             process.create_task(self._check_and_start(process, front, member, joint))

@@ -10,6 +10,7 @@ from balsad.raft import (
     APPLY_THREAD,
     LEADER,
     ConfChange,
+    ConfChangeType,
     ConfigError,
     ConfState,
     HardState,
@@ -61,6 +62,23 @@ def test_a_lone_voter_commits_in_two_rounds() -> None:
 
     assert not node.has_ready()
     assert node.status().applied == 3
+
+
+def test_only_a_lone_voter_that_leads_commits_alone() -> None:
+    node = lone_leader()
+    term = node.raft.term
+    assert node.commits_alone(term)
+    assert not node.commits_alone(term - 1)
+
+    node.apply_conf_change(ConfChange(ConfChangeType.ADD_LEARNER_NODE, 2))
+    assert node.commits_alone(term)
+    node.apply_conf_change(ConfChange(ConfChangeType.ADD_NODE, 2))
+    assert not node.commits_alone(term)
+
+    other = lone_leader()
+    other.step(Message(MSG_HEARTBEAT, 1, 2, term=term + 1))
+    assert not other.commits_alone(term)
+    assert not other.commits_alone(term + 1)
 
 
 def test_what_is_proposed_while_a_ready_is_out_comes_with_the_next() -> None:

@@ -112,8 +112,11 @@ class Applier:
 
     # A batch.
 
-    def apply(self, entries: list[Entry], waiting: dict[int, Pending]) -> None:
-        """Apply `entries` and resolve those of `waiting` that waited for them."""
+    def apply(self, entries: list[Entry], waiting: dict[int, Pending], *, only_requests: bool = False) -> None:
+        """Apply `entries` and resolve those of `waiting` that waited for them.
+
+        With `only_requests` it ends before the first that is not a request made here.
+        """
         index = self.applied_index
         if entries[0].index > index + 1:
             raise AssertionError(f"entries start at {entries[0].index}, but {index} was applied last")
@@ -125,6 +128,8 @@ class Applier:
                 at += 1
                 continue
             pending = entry.context
+            if only_requests and (pending is None or entry.type != EntryType.NORMAL):
+                return
             if pending is not None and pending.field == PLAIN_PUT and entry.index > self.consistent_index:
                 at = self._apply_puts(entries, at, waiting)
             elif pending is not None and pending.field == PLAIN_TXN:
