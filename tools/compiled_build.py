@@ -51,6 +51,7 @@ MODULES = """
     transport/http2_exchange transport/plain_sink
     server/driver server/propose server/answers server/request_ids server/quota server/ranges server/read_index
     server/service server/plain_txn server/apply/dispatch server/apply/kv server/apply/txn server/apply/plain_txn
+    peer/codec peer/http_answer transport/http1_request
     api/v3/kv api/v3/door api/v3/watch
 """
 """What is compiled. The rule: what runs for every request, entry, key, page or event.

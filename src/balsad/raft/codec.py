@@ -313,6 +313,8 @@ def _decode_conf_change_single(data: bytes) -> ConfChangeSingle:
 
 # Message
 
+# How deep messages may lie in messages: what a storage thread is to deliver holds no more of them.
+_DEPTH_MAX: Final = 4
 # Ids of members are long numbers, and few.
 _ID_VARINTS: Final[dict[int, bytes]] = {}
 _ID_VARINTS_MAX: Final = 1024
@@ -372,12 +374,12 @@ def encode_message(message: Message) -> bytes:
 def decode_message(data: bytes) -> Message:
     """The Message of these bytes; an empty snapshot in it reads as None. Raises WireError."""
     message = Message(0)
-    _decode_fields(message, data, 0)
+    _decode_fields(message, data, 0, 0)
     return message
 
 
-def _decode_fields(message: Message, data: bytes, pos: int) -> None:
-    """Take in the fields from `pos` on."""
+def _decode_fields(message: Message, data: bytes, pos: int, depth: int) -> None:
+    """Take in the fields from `pos` on, of a message that lies in so many others."""
     end = len(data)
     while pos < end:
         tag = data[pos]
@@ -415,7 +417,12 @@ def _decode_fields(message: Message, data: bytes, pos: int) -> None:
             message.vote, pos = read_uvarint(data, pos)
         elif tag == _BYTES_14:
             encoded, pos = _read_bytes(data, pos)
-            message.responses.append(decode_message(encoded))
+            if depth == _DEPTH_MAX:
+                # Compiled, nothing else would end this before the stack does.
+                raise WireError("messages within messages")
+            response = Message(0)
+            _decode_fields(response, encoded, 0, depth + 1)
+            message.responses.append(response)
         else:
             pos = skip_field(data, pos, tag)
 
@@ -453,7 +460,7 @@ class MessageReader:
                 if data.startswith(_PLAIN, pos):
                     pos += len(_PLAIN)
         if pos < end:
-            _decode_fields(message, data, pos)
+            _decode_fields(message, data, pos, 0)
         return message
 
     def _learn(self, message: Message) -> None:
