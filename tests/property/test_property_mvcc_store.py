@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from balsad.errors import CompactedError, FutureRevError
 from balsad.lease import Lessor
-from balsad.mvcc import Store, without_value
+from balsad.mvcc import RangeResult, Store, without_value
 from balsad.mvcc.revision import KEY_BUCKET
 from tests.unit.mvcc.memory_backend import MemoryBackend
 from tests.unit.mvcc.mvcc_model import Change, Delete, Model, Op, Put, apply
@@ -249,3 +249,45 @@ def test_leaving_out_the_value_touches_nothing_else(value: bytes, lease: int, ke
     change = Change(300, 0, key, False, 200, 70000, value, lease)
 
     assert without_value(change.stored()) == change._replace(value=b"").stored()
+
+
+@settings(deadline=None)
+@given(
+    before=st.lists(txns, max_size=8),
+    after=st.lists(txns, min_size=1, max_size=12),
+    read=st.tuples(keys, ends, st.integers(1, 3)),
+    back=st.integers(0, 3),
+)
+def test_pages_at_one_revision_while_others_write(
+    before: list[list[Op]], after: list[list[Op]], read: tuple[bytes, bytes, int], back: int
+) -> None:
+    """What is remembered of the changes since grows with them, in the midst of a txn, too, past a compaction."""
+    _, store, _ = new_store()
+    model = Model()
+    for txn in before:
+        model.apply(txn)
+        apply(store, txn)
+    revision = max(store.current_revision - back, 1)
+    key, end, limit = read
+
+    def check(found: RangeResult) -> None:
+        expected = [change for change in model.at(revision).values() if in_bounds(change.key, key, end)]
+        assert found.kvs == [change.stored() for change in expected[:limit]]
+        assert found.metas == [(one.main, one.sub, one.create, one.version) for one in expected[:limit]]
+        assert found.count == len(expected)
+
+    for number, txn in enumerate(after):
+        write = store.write()
+        for op in txn:
+            if isinstance(op, Put):
+                write.put(op.key, op.value, op.lease)
+            else:
+                write.delete_range(op.key, op.end)
+            check(write.range(key, end, revision=revision, limit=limit))
+        write.end()
+        model.apply(txn)
+        check(store.range(key, end, revision=revision, limit=limit))
+        if number == 3 and revision > 1:
+            job = store.compact(revision)
+            while not job.step():
+                pass

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 
 from balsad.errors import CompactedError, FutureRevError
+from balsad.mvcc.changed_since import ChangedSince
 from balsad.mvcc.compaction import CompactionJob
 from balsad.mvcc.event import put_event
 from balsad.mvcc.faces import LeaseAttacher, StoreBackend
@@ -87,6 +88,7 @@ class Store:
         self._live = self.index.live
         self._kvs = self.cache.kvs
         self._lease_by_key = leases.lease_by_key
+        self._changed = ChangedSince(self)
 
     def restore(self) -> None:
         """Take in what the backend holds: index, leases of keys, an unfinished compaction.
@@ -98,6 +100,7 @@ class Store:
     def replace_backend(self, backend: StoreBackend) -> None:
         """Go on with another backend, whose content is later; watchers catch up from it."""
         self.watchers.restart()
+        self._changed.forget()
         self.backend = backend
         restore(self)
 
@@ -198,7 +201,9 @@ class Store:
                 return RangeResult([], [], count, current)
             kvs, metas = self._newest(index.keys(key, end, limit))
         else:
-            keys, metas, count = index.select(key, end, revision, limit)
+            # Of a listing's later pages, while others write, only the page is looked at.
+            few = self._changed.select(key, end, revision, limit) if limit and end else None
+            keys, metas, count = few if few is not None else index.select(key, end, revision, limit)
             if count_only or not count:
                 return RangeResult([], [], count, current)
             kvs = [self._value(key, meta) for key, meta in zip(keys, metas, strict=True)]

@@ -9,7 +9,7 @@ import pytest
 from balsad.env.real import real_env
 from balsad.errors import CompactedError, FutureRevError
 from balsad.lease import Lessor
-from balsad.mvcc import NoLeases, Store, StoreBackend, key_of, lease_of, value_of
+from balsad.mvcc import NoLeases, Store, StoreBackend, changed_since, key_of, lease_of, value_of
 from balsad.mvcc.value_cache import ENTRY_OVERHEAD, ValueCache
 from balsad.storage import Backend, StorageError
 from tests.unit.mvcc.memory_backend import MemoryBackend
@@ -406,3 +406,33 @@ def test_a_compaction_goes_in_batches(store: Store) -> None:
 
     assert with_steps(job.step) > job.deleted // 3
     assert len(store.backend.scan(b"key", b"", None)) == rows_before - job.deleted == 300 - 200 + 1
+
+
+def test_pages_of_an_older_revision_read_a_bounded_piece_of_what_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too much for one page is left to the next; far too much, and all keys are walked. The answers are the same."""
+    monkeypatch.setattr(changed_since, "BYTES_AT_ONCE", 100)
+    monkeypatch.setattr(changed_since, "REVISIONS_AT_ONCE", 400)
+    backend = MemoryBackend()
+    backend.create_bucket(b"key")
+    backend.create_bucket(b"meta")
+    store = Store(backend, leases=NoLeases())
+    store.restore()
+    for number in range(200):
+        store.put(b"%03d" % number, b"\x0a\x03%03d" % number, b"\x01v", 0)
+    revision = store.current_revision
+    for number in range(0, 200, 2):
+        write = store.write()
+        write.delete_range(b"%03d" % number)
+        write.end()
+    remembered = []
+    for _ in range(6):
+        page = store.range(b"0", b"\0", revision=revision, limit=10)
+        assert (page.count, len(page.kvs)) == (200, 10)
+        remembered.append(store._changed._read_to)
+    assert remembered == sorted(remembered)
+    assert remembered[0] < remembered[-1] == store.current_revision
+    assert store.range(b"0", b"\0", limit=10).count == 100
+    for number in range(500):
+        store.put(b"%03d" % number, b"\x0a\x03%03d" % number, b"\x01w", 0)
+    assert store.range(b"0", b"\0", revision=revision, limit=10).count == 200
+    assert store._changed._read_to < store.current_revision
