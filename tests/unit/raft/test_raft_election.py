@@ -334,6 +334,22 @@ class TestTransfer:
 
         assert role_of(cluster.nodes[2]) == LEADER
 
+    def test_to_itself_is_to_call_it_off(self) -> None:
+        """Source: raft's TestLeaderTransferToSelf, TestLeaderTransferSecondTransferToAnotherNode."""
+        cluster = Cluster(1, 2, 3)
+        leader = cluster.elect(1)
+        cluster.cut(3)
+        leader.propose([entry()])
+        cluster.settle()
+        leader.transfer_leader(3)
+        cluster.settle()
+        assert leader.raft.lead_transferee == 3
+
+        leader.transfer_leader(1)
+
+        assert leader.raft.lead_transferee == 0
+        leader.propose([entry()])
+
     @pytest.mark.parametrize("transferee", [1, 4, 9])
     def test_never_to_itself_a_learner_or_a_stranger(self, transferee: int) -> None:
         cluster = Cluster(1, 2, 3, learners=(4,))

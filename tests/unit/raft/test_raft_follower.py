@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from raft_cluster import entry, make_node, stored, work
+from raft_cluster import entry, make_log, make_node, stored, work
 
 from balsad.raft import (
     FOLLOWER,
     ConfState,
+    HardState,
     Message,
     ProposalDroppedError,
     RawNode,
@@ -190,3 +191,19 @@ def test_a_leader_of_an_older_term_is_ignored_without_leases_and_pre_votes() -> 
     node = follower(1)
     node.step(Message(MSG_APP, 1, 3, term=4))
     assert work(node)[0] == []
+
+
+def test_a_snapshot_of_what_is_long_committed_changes_nothing() -> None:
+    """It was sent long ago, and may be of what is compacted away here."""
+    log = make_log((1, 2, 3), 1, 1, 1, 1, 1)
+    log.create_snapshot(4, None, b"later")
+    log.compact(4)
+    log.set_hard_state(HardState(1, 0, 5))
+    node = make_node(1, log=log)
+    node.step(Message(MSG_HEARTBEAT, 1, 2, term=5))
+    work(node)
+
+    sent = answer(node, Message(MSG_SNAP, 1, 2, term=5, snapshot=Snapshot(2, 1, ConfState((1, 2, 3)), b"older")))
+
+    assert (sent.type, sent.index) == (MSG_APP_RESP, 5)
+    assert (node.raft.log.first_index(), node.raft.log.last_index(), node.status().commit) == (5, 5, 5)

@@ -284,6 +284,23 @@ class TestSnapshots:
         progress = node.status().progress[2]
         assert (progress.state, progress.next, progress.is_paused()) == (PROBE, next, True)
 
+    def test_none_goes_to_who_shows_no_life(self) -> None:
+        """Making and sending one is dear."""
+        node = self.compacted_leader()
+        ack(node, 2, 4, reject=True, reject_hint=0)
+        work(node)
+        node.report_snapshot(2, False)
+        progress = node.raft.tracker.progress[2]
+        # An election timeout goes by without a word, and a heartbeat's answer would open the way again.
+        progress.recent_active = False
+        progress.paused = False
+
+        node.propose([entry()])
+        assert [message.type for message in work(node)[0] if message.to == 2] == []
+
+        node.step(Message(MSG_HEARTBEAT_RESP, 1, 2, term=1))
+        assert [message.type for message in work(node)[0] if message.to == 2] == [MSG_SNAP]
+
     def test_a_snapshot_that_must_be_made_first_is_asked_for_again(self) -> None:
         class SlowLog:
             """The log, whose snapshot takes its time."""
@@ -396,6 +413,19 @@ class TestConfigurationChanges:
         assert leader.status().config.incoming == (1, 2)
         assert leader.status().progress[2].match == leader.status().commit
         assert cluster.nodes[2].status().config.incoming == (1, 2)
+
+    def test_a_new_leader_lets_nobody_change_before_it_has_applied_what_it_found(self) -> None:
+        """There may be a change in the tail that it inherits. Source: raft's becomeLeader."""
+        node = lead(make_node(1, (1, 2, 3), 1, 1))
+        work(node)
+
+        node.propose_conf_change(ConfChange(0, 4))
+        assert [found.type for found in node.raft.log.entries(4, 1 << 20)] == [0]
+
+        ack(node, 2, 4)
+        work(node)
+        node.propose_conf_change(ConfChange(0, 4))
+        assert [found.type for found in node.raft.log.entries(5, 1 << 20)] == [1]
 
     def test_a_second_change_before_the_first_is_applied_becomes_an_empty_entry_with_its_context(self) -> None:
         node = leader_of(1, 2, 3)
