@@ -172,7 +172,7 @@ class Call(Stream):
         chunks = self.chunks
         if chunks is not None:
             chunks += data
-            self.connection.partial_bytes += len(data)
+            self.connection.count_partial(len(data))
             if len(chunks) < self.chunk_need:
                 return
             data = self._take_chunks()
@@ -257,7 +257,7 @@ class Call(Stream):
         if not self.closed:
             self.closed = True
             self._count(Code.CANCELED)
-            self.drop_chunks()
+            self.drop_received()
             self._tell_cancelled()
 
     def on_timer(self) -> None:
@@ -269,10 +269,9 @@ class Call(Stream):
             return
         self._refuse(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
 
-    def drop_chunks(self) -> None:
-        """Forget the message that is only partly here."""
+    def drop_received(self) -> None:
         if self.chunks is not None:
-            self.connection.partial_bytes -= len(self.chunks)
+            self.connection.count_partial(-len(self.chunks))
             self.chunks = None
 
     # Inside.
@@ -299,12 +298,12 @@ class Call(Stream):
     def _keep(self, data: bytes, pos: int, need: int) -> None:
         self.chunks = bytearray(data[pos:] if pos else data)
         self.chunk_need = need
-        self.connection.partial_bytes += len(self.chunks)
+        self.connection.count_partial(len(self.chunks))
 
     def _take_chunks(self) -> bytes:
         assert self.chunks is not None
         data = bytes(self.chunks)
-        self.connection.partial_bytes -= len(data)
+        self.connection.count_partial(-len(data))
         self.chunks = None
         return data
 
@@ -315,7 +314,7 @@ class Call(Stream):
     def _end(self, code: int, text: str) -> None:
         self.closed = True
         self._count(code)
-        self.drop_chunks()
+        self.drop_received()
         block = trailer_block(code, text)
         if not self.headers_sent:
             block = self.headers.trailers_block + block

@@ -42,6 +42,10 @@ class Connection(Protocol):
 
     def abort(self) -> None: ...
 
+    @property
+    def held_bytes(self) -> int:
+        """What waits to be read by the client, and what is here of messages that are not here whole."""
+
 
 class Timed(Protocol):
     """What a deadline can be set for."""

@@ -87,6 +87,7 @@ class Http1Connection:
     def connection_lost(self, error: Exception | None) -> None:
         self.state = CLOSED
         self.server.connections.pop(self, None)
+        self._drop_queued()
         self._disarm()
         answer = self.answer
         self.answer = None
@@ -115,8 +116,7 @@ class Http1Connection:
         if self.queued:
             before = self.queued_bytes
             self.out += self.queued
-            self.queued.clear()
-            self.queued_bytes = 0
+            self._drop_queued()
             self.flush()
             answer = self.answer
             if before > WRITABLE_MARK and answer is not None and answer.on_writable is not None:
@@ -162,6 +162,9 @@ class Http1Connection:
                 return
             self.queued.append(data)
             self.queued_bytes += len(data)
+            self.server.held_bytes += len(data)
+            if self.server.held_bytes > self.limits.held_bytes_max:
+                self.server.make_room()
         else:
             self.out.append(data)
             self.mark()
@@ -185,8 +188,18 @@ class Http1Connection:
         if self.answer is None:
             self.close()
 
+    @property
+    def held_bytes(self) -> int:
+        return self.queued_bytes
+
+    def _drop_queued(self) -> None:
+        self.queued.clear()
+        self.server.held_bytes -= self.queued_bytes
+        self.queued_bytes = 0
+
     def abort(self) -> None:
         self.state = CLOSED
+        self._drop_queued()
         self.sink.abort()
 
     def close(self) -> None:
@@ -198,7 +211,7 @@ class Http1Connection:
 
     def _close_after_output(self) -> None:
         self.out += self.queued
-        self.queued.clear()
+        self._drop_queued()
         self.close()
 
     # Requests.

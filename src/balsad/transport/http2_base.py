@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 CONNECTION_WINDOW: Final = 16 << 20
 STREAM_WINDOW: Final = 1 << 20
 
+# How long one connection may keep the others waiting, and after how many requests that is looked at.
+TURN_S_MAX: Final = 0.01
+LOOKED_AT_FIRST: Final = 4
+LOOKED_AT_LAST: Final = 256
+# Answers that wait while a read goes on; more are first handed to the socket, which may say that it is full.
+QUEUED_IN_READ_MAX: Final = 4 << 20
+
 # Within one read, output is handed to the socket when this many pieces have gathered;
 # what waits is moved to the output in portions of at most 1 MiB.
 OUT_PIECES_MAX: Final = 384
@@ -53,6 +60,9 @@ class Http2Base:
         self.out: list[Any] = []
         self.is_dirty = False
         self.in_batch = False
+        self.is_waiting = False
+        """For the next turn of the loop, with frames that are here already."""
+        self.stride = LOOKED_AT_FIRST
         self.paused = False
         self.streams: dict[int, Stream] = {}
         # Streams with bytes to send: those whose window is open, and those that wait for theirs.
@@ -108,6 +118,7 @@ class Http2Base:
         for stream in streams:
             if stream.timer_tick:
                 self.server.disarm(stream, stream.timer_tick)
+            stream.drop_pending()
             stream.on_gone()
 
     def eof_received(self) -> bool:
@@ -123,9 +134,10 @@ class Http2Base:
         self.paused = False
         if self.state == CLOSED:
             return
-        self.sink.resume_reading()
-        if not self.in_batch:
-            self.data_received(b"")
+        if not self.is_waiting:
+            self.sink.resume_reading()
+            if not self.in_batch:
+                self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
         raise NotImplementedError
@@ -192,6 +204,8 @@ class Http2Base:
     def has_room_for_queue(self) -> bool:
         """Whether one more answer may wait; closes the connection when too much does already."""
         if self.queued_bytes <= self.limits.queue_bytes_max:
+            if self.server.held_bytes > self.limits.held_bytes_max:
+                self.server.make_room()
             return self.state != CLOSED
         if self.state != CLOSED:
             self.abort()
@@ -202,6 +216,9 @@ class Http2Base:
         self.state = CLOSED
         self.fast_lane = False
         self.out.clear()
+        for stream in self.streams.values():
+            stream.drop_pending()
+            stream.drop_received()
         self.sink.abort()
 
     def drain(self) -> None:
@@ -243,6 +260,31 @@ class Http2Base:
             return
         self.out.append(frames.goaway(self.last_stream_id, code, text.encode()))
         self.close()
+
+    @property
+    def held_bytes(self) -> int:
+        return self.queued_bytes + self.partial_bytes
+
+    def count_partial(self, size: int) -> None:
+        """So much more, or less, is here of messages that are not here whole."""
+        self.partial_bytes += size
+        self.server.held_bytes += size
+
+    # Turns.
+
+    def _wait_a_turn(self) -> None:
+        """Let others have theirs, and go on in the next one."""
+        if not self.is_waiting:
+            self.is_waiting = True
+            self.sink.pause_reading()
+            assert self.server.scheduler is not None
+            self.server.scheduler.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self.is_waiting = False
+        if self.state != CLOSED and not self.paused:
+            self.sink.resume_reading()
+            self.data_received(b"")
 
     # Budgets.
 

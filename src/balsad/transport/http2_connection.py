@@ -53,9 +53,12 @@ from balsad.transport.http2_base import (
     AWAITING_PREFACE,
     AWAITING_SETTINGS,
     CLOSED,
+    LOOKED_AT_LAST,
     OPEN,
     OUT_PIECES_MAX,
+    QUEUED_IN_READ_MAX,
     STREAM_WINDOW,
+    TURN_S_MAX,
 )
 from balsad.transport.http2_control import Http2Control
 from balsad.transport.http2_exchange import Http2Exchange
@@ -106,14 +109,24 @@ class Http2Connection(Http2Control):
         end = len(data)
         out = self.out
         streams = self.streams
-        cache = self.server.header_cache
+        server = self.server
+        cache = server.header_cache
         # Bytes of fast requests, settled with the connection's window at the end.
         received = 0
+        started = server.stopwatch()
+        left = self.stride
         while end - pos >= 9:
-            if self.paused or len(out) > OUT_PIECES_MAX:
+            if self.paused or len(out) > OUT_PIECES_MAX or self.queued_bytes > QUEUED_IN_READ_MAX:
                 self.flush()
                 if self.paused or self.state == CLOSED:
                     break
+            left -= 1
+            if left < 0:
+                if server.stopwatch() - started > TURN_S_MAX:
+                    self.stride = 1
+                    self._wait_a_turn()
+                    break
+                left = self.stride = min(2 * self.stride, LOOKED_AT_LAST)
             word, flags, stream_id = unpack_frame_head(data, pos)
             start = pos + 9
             stop = start + (word >> 8)
@@ -466,6 +479,8 @@ class Http2Connection(Http2Control):
                 stream.on_data(data[start:stop])
                 if self.partial_bytes > self.limits.partial_bytes_max:
                     raise Http2Error(frames.ENHANCE_YOUR_CALM, "too many unfinished messages")
+                if self.server.held_bytes > self.limits.held_bytes_max:
+                    self.server.make_room()
         elif not end_stream:
             self._count_nuisance()
         if end_stream and not stream.closed:

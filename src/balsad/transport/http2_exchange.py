@@ -36,18 +36,18 @@ class Http2Exchange(Stream):
 
     def on_data(self, data: bytes) -> None:
         if len(self.body) + len(data) > self.connection.limits.http_body_bytes_max:
-            self._drop_body()
+            self.drop_received()
             self.respond(413, {"Content-Type": "text/plain; charset=utf-8"}, b"413 Request Entity Too Large")
             return
         self.body += data
-        self.connection.partial_bytes += len(data)
+        self.connection.count_partial(len(data))
 
     def on_half_close(self) -> None:
         self.recv_closed = True
         if self.closed:
             return
         body = bytes(self.body)
-        self._drop_body()
+        self.drop_received()
         method = "GET"
         fields: dict[str, str] = {}
         for name, value in self.headers.fields:
@@ -75,7 +75,7 @@ class Http2Exchange(Stream):
         connection.server.http(request, self)
 
     def on_gone(self) -> None:
-        self._drop_body()
+        self.drop_received()
         if not self.closed:
             self.closed = True
             if self.on_close is not None:
@@ -127,6 +127,6 @@ class Http2Exchange(Stream):
         fields.append((b"date", formatdate(self.connection.server.wall_clock(), usegmt=True).encode()))
         return header_frames(self.stream_id, status_field(status) + encode(fields), is_all)
 
-    def _drop_body(self) -> None:
-        self.connection.partial_bytes -= len(self.body)
+    def drop_received(self) -> None:
+        self.connection.count_partial(-len(self.body))
         self.body = bytearray()

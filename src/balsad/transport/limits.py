@@ -34,7 +34,7 @@ class Limits:
     """Clients at a time, those that shake hands for TLS among them; others wait to be accepted."""
     streams_max: int = 0xFFFFFFFF
     """Concurrent streams of a connection as told to clients; 2**32 - 1 tells nothing."""
-    streams_hard_max: int = 200_000
+    streams_hard_max: int = 50_000
     """Concurrent streams of a connection that are really served."""
     header_list_bytes_max: int = 64 * 1024
     header_block_frames_max: int = 64
@@ -43,6 +43,8 @@ class Limits:
     """A connection that leaves more than this unread is closed; a single larger answer is not held against it."""
     partial_bytes_max: int = 256 << 20
     """Bytes of messages of a connection that have begun and not ended."""
+    held_bytes_max: int = 1 << 30
+    """What all connections together leave unread or unfinished; beyond it those that hold most are closed."""
     nuisance_burst: int = 4000
     nuisance_per_s: int = 400
     """How often a connection may do what costs us and brings nobody anything: resets of calls under way, settings,

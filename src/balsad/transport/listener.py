@@ -105,6 +105,8 @@ class FirstBytes(asyncio.Protocol):
         self.timer_tick = 0
         self.transport.abort()
 
+    held_bytes = 0
+
     def flush(self) -> None:
         """Nothing is ever queued here."""
 

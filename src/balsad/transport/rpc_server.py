@@ -34,16 +34,21 @@ class RpcServer:
         limits: Limits | None = None,
         scheduler: Scheduler | None = None,
         wall_clock: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`stopwatch` tells how long a connection has kept the others waiting: a loop's own clock may stand still."""
         self.limits = limits if limits is not None else Limits()
         self.scheduler = scheduler
         self.wall_clock = wall_clock
+        self.stopwatch = stopwatch
         self.http: Callable[[HttpRequest, HttpResponder], None] = no_http
         self.router = Router()
         self.header_cache: dict[bytes, Headers] = {}
         self.timed_header_cache: dict[bytes, Headers] = {}
         """The same by blocks from which the value of grpc-timeout was cut out."""
         self.connections: dict[Connection, None] = {}
+        self.held_bytes = 0
+        """What waits to be read by clients, and messages of which the end is awaited."""
         self.handshakes: set[asyncio.Task[None]] = set()
         """TLS that was begun on listeners that do not ask for it."""
         self.listeners: list[listener.Listener] = []
@@ -157,6 +162,13 @@ class RpcServer:
             self._schedule_timer()
         return tick
 
+    def make_room(self) -> None:
+        """Close the connections that hold most until the others hold no more than they may."""
+        for connection in sorted(self.connections, key=_held_by, reverse=True):
+            if self.held_bytes <= self.limits.held_bytes_max:
+                break
+            connection.abort()
+
     def end_relay(self) -> None:
         self.relays -= 1
 
@@ -188,3 +200,7 @@ class RpcServer:
             self.timers.run(self.now())
         finally:
             self._schedule_timer()
+
+
+def _held_by(connection: Connection) -> int:
+    return connection.held_bytes

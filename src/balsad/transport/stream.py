@@ -82,6 +82,7 @@ class Stream:
             pending.append(data if len(data) <= FRAME_SIZE_MAX else memoryview(data))
         self.pending_bytes += size
         connection.queued_bytes += size
+        connection.server.held_bytes += size
         if connection.paused:
             connection.waiting[self.stream_id] = self
         else:
@@ -117,6 +118,7 @@ class Stream:
             out.append(pack_frame_head(size << 8, 0, self.stream_id))
             connection.send_window -= size
             connection.queued_bytes -= size
+            connection.server.held_bytes -= size
             self.send_used += size
             self.pending_bytes -= size
             quantum -= size
@@ -147,11 +149,16 @@ class Stream:
         elif before > WRITABLE_MARK >= self.pending_bytes and self.on_writable is not None and not self.closed:
             self.on_writable()
 
+    def drop_received(self) -> None:
+        """Forget what is here of a message that is not here whole."""
+
     def drop_pending(self) -> None:
         """Forget what waits to be sent."""
-        self.connection.waiting.pop(self.stream_id, None)
-        self.connection.blocked.pop(self.stream_id, None)
-        self.connection.queued_bytes -= self.pending_bytes
+        connection = self.connection
+        connection.waiting.pop(self.stream_id, None)
+        connection.blocked.pop(self.stream_id, None)
+        connection.queued_bytes -= self.pending_bytes
+        connection.server.held_bytes -= self.pending_bytes
         self.pending_bytes = 0
         self.pending = None
         self.end_frames = None

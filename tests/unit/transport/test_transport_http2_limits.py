@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 import zlib
 from struct import pack
@@ -403,3 +404,92 @@ def test_messages_without_end_on_one_stream_are_read_one_by_one() -> None:
         client.sink.written.clear()
     assert client.connection.partial_bytes == 0
     assert client.goaway is None
+
+
+def test_costly_requests_take_turns_with_those_of_others() -> None:
+    """Whoever asks for much in one read is served on in the next turn, and not read from meanwhile."""
+    toy = Toy()
+    took = [0.0]
+    toy.server.stopwatch = lambda: took[0]
+
+    def costly(headers: object, body: bytes) -> bytes:
+        took[0] += 0.004
+        toy.answered.append(body)
+        return body
+
+    toy.answered = []  # type: ignore[attr-defined]
+    toy.server.unary("/toy.Toy/Costly", toy.never, costly)
+    client = RawClient(toy).open()
+    client.ask("/toy.Toy/Costly", b"x")
+    calls = b"".join([client.call_bytes("/toy.Toy/Costly", b"%d" % number) for number in range(100)])
+    client.connection.data_received(calls)
+    turns = [len(toy.answered)]  # type: ignore[attr-defined]
+    assert not client.sink.reading
+    client.connection.pause_writing()
+    client.connection.resume_writing()
+    assert len(toy.answered) == turns[0]  # type: ignore[attr-defined]
+    while toy.loop.soon:
+        toy.loop.soon.pop(0)()
+        turns.append(len(toy.answered))  # type: ignore[attr-defined]
+    assert turns[-1] == 101
+    assert client.sink.reading
+    assert max([after - before for before, after in itertools.pairwise([1, *turns])]) <= 8
+    assert [answer.ended for answer in client.answers.values()] == [True] * 101
+
+
+def test_a_client_that_leaves_while_its_requests_wait_is_forgotten() -> None:
+    toy = Toy()
+    took = [0.0]
+
+    def tick() -> float:
+        took[0] += 1.0
+        return took[0]
+
+    toy.server.stopwatch = tick
+    client = RawClient(toy).open()
+    client.connection.data_received(b"".join([client.call_bytes("/toy.Toy/Hold", b"x") for _ in range(100)]))
+    held = len(toy.held)
+    assert held < 100
+    client.connection.connection_lost(None)
+    toy.loop.turn()
+    assert len(toy.held) == held
+    assert len(toy.cancelled) == held
+
+
+def test_all_together_hold_no_more_than_they_may() -> None:
+    """Many that are within their own bounds: those that hold most have to go."""
+    toy = Toy(Limits(held_bytes_max=1_000_000))
+    modest = RawClient(toy).open((4, 0))
+    modest.call("/toy.Toy/Echo", b"many50000")
+    crowd = [RawClient(toy).open((4, 0)) for _ in range(30)]
+    for client in crowd:
+        client.call("/toy.Toy/Echo", b"many90000")
+        assert toy.server.held_bytes <= 1_000_000 + 90_005
+    for client in crowd[:15]:
+        client.send(frame(HEADERS, END_HEADERS, 99, client.block(request_fields("/toy.Toy/Hold"))))
+        for _ in range(10):
+            client.send(frame(DATA, 0, 99, (pack(">BI", 0, 2_000_000) + bytes(16_000))[:16_000]))
+        assert toy.server.held_bytes <= 1_000_000 + 90_005
+    assert any(client.sink.aborted for client in crowd)
+    assert not modest.sink.over
+    modest.send(settings((4, 1 << 20)))
+    assert len(modest.answers[1].messages[0]) == 50_000
+    for client in [modest, *crowd]:
+        client.connection.connection_lost(None)
+    assert toy.server.held_bytes == 0
+
+
+def test_a_full_socket_stops_a_read_before_much_is_queued() -> None:
+    """A client that asks for large answers and takes none is told to wait after a few of them."""
+    client = RawClient(sink_limit=1 << 20).open((4, (1 << 31) - 1))
+    client.send(window_update(0, (1 << 31) - 1 - 65535))
+    client.ask("/toy.Toy/Echo", b"x")
+    client.connection.data_received(b"".join([client.call_bytes("/toy.Toy/Echo", b"many1000000") for _ in range(200)]))
+    assert not client.sink.reading
+    assert client.connection.queued_bytes < 8 << 20
+    for _ in range(2000):
+        client.sink.written.clear()
+        client.sink.client_reads()
+        client.toy.loop.turn()
+    assert not client.connection.streams
+    assert client.toy.server.held_bytes == 0
