@@ -78,6 +78,21 @@ class KeyIndex:
             self.dead.add(key)
             self.dead_sorted.add(key)
 
+    def tombstone_all(self, keys: list[bytes], main: int, sub: int) -> None:
+        """Record the delete of many live keys, in consecutive sub revisions from `sub` on."""
+        self.live_sorted.remove_all(keys)
+        live = self.live
+        dead = self.dead
+        newly_dead: list[bytes] = []
+        for key in keys:
+            self.supersede(key, live.pop(key))
+            self.supersede(key, (main, sub, 0, 0))
+            sub += 1
+            if key not in dead:
+                dead.add(key)
+                newly_dead.append(key)
+        self.dead_sorted.add_all(newly_dead)
+
     def restored(self) -> None:
         """Sort the keys after `live` and `history` were filled from the file."""
         self.live_sorted.reset(self.live)

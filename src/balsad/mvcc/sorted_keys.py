@@ -49,6 +49,22 @@ class SortedKeys:
             self._settle()
         self._sorted.remove(key)
 
+    def remove_all(self, keys: list[bytes]) -> None:
+        """Drop many keys that are in the set; much quicker than one by one when they are a good part of it."""
+        if self._fresh:
+            self._settle()
+        if 8 * len(keys) < len(self._sorted):
+            for key in keys:
+                self._sorted.remove(key)
+        else:
+            gone = set(keys)
+            self._sorted = SortedList([key for key in self._sorted if key not in gone])
+
+    def add_all(self, keys: list[bytes]) -> None:
+        """Take many keys, none of which is in the set."""
+        self._fresh.extend(keys)
+        self._settle()
+
     def count(self, key: bytes, end: bytes) -> int:
         if self._fresh:
             self._settle()

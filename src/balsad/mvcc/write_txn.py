@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from balsad.mvcc.event import Event, delete_event, put_event
 from balsad.mvcc.key_value import key_field, lease_of
 from balsad.mvcc.revision import KeyMeta, revision_key, tombstone_key
 from balsad.wire import uvarint, varint
+
+MANY: Final = 64
+"""Keys of one delete for which it pays to take them out of the index together."""
 
 if TYPE_CHECKING:
     from balsad.mvcc.store import RangeResult, Store
@@ -68,10 +71,14 @@ class WriteTxn:
         assert not self._ended
         store = self._store
         keys = store.index.keys(key, end, 0)
+        many = len(keys) >= MANY
+        if many:
+            store.index.tombstone_all(keys, self._main, len(self._changes))
         for gone in keys:
             sub = len(self._changes)
             tombstone = key_field(gone)
-            store.index.tombstone(gone, self._main, sub)
+            if not many:
+                store.index.tombstone(gone, self._main, sub)
             store.rows[tombstone_key(self._main, sub)] = tombstone
             store.cache.drop(gone)
             store.head = self._main

@@ -10,6 +10,7 @@ from balsad.env.real import real_env
 from balsad.errors import CompactedError, FutureRevError
 from balsad.lease import Lessor
 from balsad.mvcc import NoLeases, Store, StoreBackend, changed_since, key_of, lease_of, value_of
+from balsad.mvcc.key_index import KeyIndex
 from balsad.mvcc.value_cache import ENTRY_OVERHEAD, ValueCache
 from balsad.storage import Backend, StorageError
 from tests.unit.mvcc.memory_backend import MemoryBackend
@@ -436,3 +437,31 @@ def test_pages_of_an_older_revision_read_a_bounded_piece_of_what_came_since(monk
         store.put(b"%03d" % number, b"\x0a\x03%03d" % number, b"\x01w", 0)
     assert store.range(b"0", b"\0", revision=revision, limit=10).count == 200
     assert store._changed._read_to < store.current_revision
+
+
+@pytest.mark.parametrize("count", [10, 64, 700, 4000])
+def test_many_keys_deleted_together_leave_the_index_as_one_by_one(count: int) -> None:
+    """Whether few or most of all keys go, and some of them for the second time."""
+    together, one_by_one = KeyIndex(), KeyIndex()
+    keys = [b"key %05d" % number for number in range(4000)]
+    doomed = keys[100 : 100 + count]
+    for index in (together, one_by_one):
+        for main, key in enumerate(keys, 2):
+            index.put(key, main, 0)
+        index.tombstone(doomed[5], 5000, 0)
+        index.put(doomed[5], 5001, 0)
+
+    together.tombstone_all(doomed, 6000, 3)
+    for sub, key in enumerate(doomed, 3):
+        one_by_one.tombstone(key, 6000, sub)
+
+    for index in (together, one_by_one):
+        index.put(keys[101], 6001, 0)
+    assert together.live == one_by_one.live
+    assert together.history == one_by_one.history
+    assert together.dead == one_by_one.dead
+    for key, end in ((b"", b"\0"), (keys[50], keys[120]), (keys[0], keys[3999])):
+        assert together.keys(key, end, 0) == one_by_one.keys(key, end, 0)
+        assert together.count(key, end) == one_by_one.count(key, end)
+        for revision in (4500, 5500, 6000):
+            assert together.select(key, end, revision, 0) == one_by_one.select(key, end, revision, 0)
