@@ -66,14 +66,16 @@ class WatchBatch:
 
     No events and no compact_revision: a progress notification, everything up to
     `revision` was told. compact_revision not 0: the watcher is over, its start was compacted.
+    `encoded` is for whoever sends one event to many watchers: its bytes in an answer, made once.
     """
 
-    __slots__ = ("compact_revision", "events", "revision")
+    __slots__ = ("compact_revision", "encoded", "events", "revision")
 
     def __init__(self, revision: int, events: list[Event], compact_revision: int = 0) -> None:
         self.revision = revision
         self.events = events
         self.compact_revision = compact_revision
+        self.encoded = b""
 
     def __repr__(self) -> str:
         return f"WatchBatch({self.revision}, {self.events}, compact_revision={self.compact_revision})"

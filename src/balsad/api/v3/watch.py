@@ -196,6 +196,15 @@ class _WatchCall:
             self._wishes.pop(watch_id, None)
             self._send_canceled(watch_id, batch.revision, batch.compact_revision)
             return True
+        if len(batch.events) == 1 and wishes is not None and not wishes.previous:
+            # The usual one: what a write tells to everybody.
+            wishes.elide_progress = True
+            encoded = batch.encoded
+            if not encoded:
+                encoded = batch.encoded = _with_events(b"", [batch.events[0].encoded])
+            head = self._service.header.at(batch.revision)
+            call.send(b"%b\x10%b%b" % (head, varint(watch_id), encoded) if watch_id else head + encoded)
+            return True
         if wishes is not None and wishes.previous:
             store = self._service.store
             events = [event.encoded_with_prev(store) for event in batch.events]
