@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.defences.defence import ROOT, Defence
+from tests.defences.peer_table import PEER
+from tests.defences.storage_table import STORAGE
 from tests.defences.transport_table import TRANSPORT
 
 SOAK = bool(os.environ.get("BALSAD_SOAK"))
-DEFENCES = (*TRANSPORT,)
+DEFENCES = (*TRANSPORT, *PEER, *STORAGE)
 # Failures that say more of a careless line in the table than of an attack.
 MISHAPS = ("NameError", "SyntaxError", "ImportError", "UnboundLocalError", "IndentationError", "not collected")
 
