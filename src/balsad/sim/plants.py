@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from balsad.raft import ConfChange, ConfChangeType
 from balsad.raft.log import RaftLog
 from balsad.sim.plan import Plan
 
 if TYPE_CHECKING:
     from balsad.errors import RequestError
     from balsad.mvcc.watcher_group import Watcher
-    from balsad.raft import Entry
+    from balsad.raft import ConfChangeV2, ConfState, Entry
     from balsad.server.member import Member
     from balsad.server.propose import Pending
     from balsad.sim.machine import Machine
@@ -228,6 +229,23 @@ def apply_differently(world: World, machine: Machine, member: Member) -> None:
     _replace(applier, "apply", forgetful)
 
 
+def change_members_twice(world: World, machine: Machine, member: Member) -> None:
+    """After a restart, who was ever added is added once more with the first change that the log holds."""
+    added: list[ConfChange | ConfChangeV2] = machine.__dict__.setdefault("planted_changes", [])
+    again = list(added)
+    apply = member.applier.apply_conf_change
+
+    def twice(change: ConfChange | ConfChangeV2) -> ConfState:
+        state = apply(change)
+        if isinstance(change, ConfChange) and change.type == ConfChangeType.ADD_NODE:
+            added.append(ConfChange(change.type, change.node_id, change.context))
+        while again:
+            state = apply(again.pop())
+        return state
+
+    _replace(member.applier, "apply_conf_change", twice)
+
+
 class _Proxy:
     """An object with some methods of its own, the rest being another's."""
 
@@ -309,5 +327,10 @@ PLANTS: Final[dict[str, Planted]] = {
     "expire-leases-early": Planted(expire_leases_early, _ALONE, ("lease",)),
     "revoke-key-by-key": Planted(revoke_key_by_key, _ALONE, ("lease", "linearizable")),
     "forget-to-expire": Planted(forget_to_expire, _ALONE, ("lease",)),
+    "change-members-twice": Planted(
+        change_members_twice,
+        Plan(members=3, seconds=40.0, change_every_s=1.0, timeout_s=2.0, fault_every_s=1.5, faults=("kill", "power")),
+        ("has other members",),
+    ),
     "apply-differently": Planted(apply_differently, _THREE, ("converged", "revision", "linearizable", "applied")),
 }

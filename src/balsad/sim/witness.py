@@ -11,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from balsad.raft import ConfState
     from balsad.server.member import Member
     from balsad.sim.machine import Machine
     from balsad.sim.world import World
@@ -22,6 +23,7 @@ class Witness:
         self.leaders: dict[int, int] = {}  # by term
         self.entries: dict[int, tuple[int, int]] = {}  # by index: term, checksum
         self.revisions: dict[int, int] = {}  # by index: the store's once it is applied
+        self.configurations: dict[int, ConfState] = {}  # by index: raft's once it is applied
 
     def attend(self, machine: Machine, member: Member) -> None:
         """Look over a member's shoulder for its life."""
@@ -67,6 +69,13 @@ class Witness:
                         f"{machine.name} applied another entry at index {entry.index}: "
                         f"term {said[0]} checksum {said[1]:x}, before term {known[0]} checksum {known[1]:x}"
                     )
+        configuration = member.driver.node.raft.tracker.config.conf_state()
+        known_configuration = self.configurations.setdefault(last, configuration)
+        if known_configuration != configuration:
+            self._world.violation(
+                f"{machine.name} has other members after index {last}: {configuration}, "
+                f"before it was {known_configuration}"
+            )
         if member.applier.consistent_index == last:
             # An index the backend was already past is skipped: then the store is from later.
             revision = member.store.current_revision
