@@ -1,7 +1,7 @@
 """What nobody outside can see, and what must hold all the same, at every step.
 
 One leader a term (Raft: election safety). Whoever applies an index applies the same entry (state
-machine safety), also a member that applies it again after a restart, and has the same revision then.
+machine safety), also a member that applies it again after a restart, and has the same revision and members then.
 What was applied anywhere was not only said to be committed: it never changes.
 """
 
