@@ -195,6 +195,25 @@ def test_a_grant_of_less_than_was_asked_for_is_found() -> None:
     assert "lease" in laws(lambda book: book.lease("grant", (1, 2), ttl=5, told=3) and None)
 
 
+def test_a_lease_that_is_said_to_hold_what_it_held_passes() -> None:
+    """Also if it is not what it holds any more: a leader that was deposed may have answered."""
+
+    def write(book: Book) -> None:
+        leased(book, 6.5)
+        for keys in ((), (b"a",), (b"a", b"b")):
+            book.lease("ask", (3.5, 4), told=3, revision=3).keys = keys
+
+    assert laws(write) == set()
+
+
+def test_a_lease_that_is_said_to_hold_what_it_never_held_is_found() -> None:
+    def write(book: Book) -> None:
+        leased(book, 6.5)
+        book.lease("ask", (3.5, 4), told=3, revision=3).keys = (b"b",)
+
+    assert "lease" in laws(write)
+
+
 def test_a_lease_that_never_ends_is_found() -> None:
     assert "lease" in laws(lambda book: book.final("m1", 1, leases=(7,)))
 

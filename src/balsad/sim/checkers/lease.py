@@ -109,10 +109,28 @@ def _judge_answers(lease: int, steps: list[LeaseStep], truth: Truth) -> Iterator
         elif step.invoked > known_gone:
             yield f"lease {lease} lives at {step.invoked:.3f}, after it was said to be gone at {known_gone:.3f}"
         if step.kind == "ask" and step.told_ttl >= 0:
-            kvs = truth.state_at(step.revision)
-            hanging = tuple(sorted(key for key, kv in kvs.items() if kv.lease == lease))
-            if hanging != tuple(sorted(step.keys)):
-                yield f"lease {lease} was said to hold {step.keys} at revision {step.revision}, it held {hanging}"
+            held = _held(lease, truth)
+            if tuple(sorted(step.keys)) not in held:
+                yield f"lease {lease} was said to hold {step.keys}, it only ever held {held}"
+
+
+def _held(lease: int, truth: Truth) -> list[tuple[bytes, ...]]:
+    """All sets of keys that hung on a lease, one after the other.
+
+    Which of them an answer tells is not promised: a follower has it from whom it takes for the leader, as of then,
+    and puts its own revision above it; and who is not the leader any more, and does not know it, answers too.
+    """
+    keys: set[bytes] = set()
+    held: list[tuple[bytes, ...]] = [()]
+    for revision in sorted(truth.events):
+        for key, kv in truth.events[revision].items():
+            if kv is not None and kv.lease == lease:
+                keys.add(key)
+            else:
+                keys.discard(key)
+        if tuple(sorted(keys)) != held[-1]:
+            held.append(tuple(sorted(keys)))
+    return held
 
 
 def _by_call(step: LeaseStep) -> float:
