@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CLUSTER: Final = "/etcdserverpb.Cluster/"
 MAINTENANCE: Final = "/etcdserverpb.Maintenance/"
 MEMBERS_MAX: Final = 7
+IDLE_S_MAX: Final = 15.0
 # A change waits for the log, and maybe for a leader.
 CHANGE_S_MAX: Final = 8.0
 
@@ -37,7 +38,7 @@ class Steward(Asker):
     async def live(self) -> None:
         world, rnd = self.world, self.random
         while not world.is_over:
-            await self.client.sleep(rnd.expovariate(1.0 / world.plan.change_every_s))
+            await self.client.sleep(min(IDLE_S_MAX, rnd.expovariate(1.0 / world.plan.change_every_s)))
             members = await self._look()
             if world.is_over:
                 return
@@ -130,7 +131,7 @@ class Janitor(Asker):
     async def live(self) -> None:
         world, rnd = self.world, self.random
         while not world.is_over:
-            await self.client.sleep(rnd.expovariate(1.0 / 5.0))
+            await self.client.sleep(min(IDLE_S_MAX, rnd.expovariate(1.0 / 5.0)))
             if world.is_over:
                 return
             if rnd.random() < 0.5:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import random
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from balsad.config import ServerConfig, parse_url
@@ -182,8 +182,9 @@ class World:
             if not self.network.reaches(machine.name, other.name) or not self.network.reaches(other.name, machine.name):
                 continue
             members = list(member.service.members())
-            if any(machine.url in each.peer_urls for each in members):
-                names = [machine.name if machine.url in each.peer_urls else f"{each.id:x}" for each in members]
+            own = [self._is_at(machine, each.peer_urls) for each in members]
+            if any(own):
+                names = [machine.name if is_own else f"{each.id:x}" for is_own, each in zip(own, members, strict=True)]
                 named = zip(names, members, strict=True)
                 initial = ",".join(f"{name}={url}" for name, each in named for url in each.peer_urls)
                 return initial, ExistingCluster(member.service.cluster_id, members)
@@ -192,8 +193,12 @@ class World:
     def counted(self, leader: Machine) -> list[Machine]:
         """The machines whose members are in the cluster, as a leader knows it."""
         assert leader.member is not None
-        urls = {url for member in leader.member.service.members() for url in member.peer_urls}
-        return [machine for machine in self.present() if machine.url in urls]
+        members = leader.member.service.members()
+        return [machine for machine in self.present() if any(self._is_at(machine, each.peer_urls) for each in members)]
+
+    def _is_at(self, machine: Machine, urls: Iterable[str]) -> bool:
+        """Whether one of these leads to the machine; it has two while nobody knows whether it moved."""
+        return any(self._by_url.get(url) is machine for url in urls)
 
     def leader(self) -> Machine | None:
         """The machine that leads in the newest term, as far as it knows."""
