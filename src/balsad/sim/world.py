@@ -338,7 +338,9 @@ class World:
         leader = self.leader()
         assert leader is not None and leader.member is not None
         for machine in self.present():
-            if machine.member is not None and machine not in self.counted(leader):
+            # Who went down before it was told anything knows nobody to hear it from; etcd's waits for ever, too.
+            knows_others = machine.member is not None and machine.member.applier.applied_index > 0
+            if knows_others and machine not in self.counted(leader):
                 self.violation(f"{machine.name} was removed and is still there")
         for machine in self.counted(leader):
             if machine.member is not None and not machine.member.service.is_learner:
