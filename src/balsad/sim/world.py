@@ -177,7 +177,8 @@ class World:
         """What somebody tells who is about to join: the initial cluster as a flag has it, and what it is."""
         for other in self.machines:
             member = other.member
-            if other is machine or member is None or not other.is_serving:
+            # Its peer port answers before it serves clients.
+            if other is machine or member is None:
                 continue
             if not self.network.reaches(machine.name, other.name) or not self.network.reaches(other.name, machine.name):
                 continue
