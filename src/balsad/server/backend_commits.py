@@ -83,7 +83,9 @@ class BackendCommits:
     @property
     def is_behind(self) -> bool:
         """Whether as much waits for the next commit as makes it begin early."""
-        return self._backend.pending_ops >= self._operations_max
+        pending = self._backend.pending_ops
+        # A limit below one is passed by nothing at all: then nobody would ever be done waiting.
+        return pending > 0 and pending >= self._operations_max
 
     def after_batch(self) -> None:
         """A batch was applied: commit now if the pending writes have grown large."""

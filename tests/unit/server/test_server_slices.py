@@ -98,9 +98,9 @@ def test_puts_and_reads_go_on_during_a_defragmentation(tmp_path: Path, monkeypat
                 await life.answer(call)
                 assert backend.database is before or not before._open
                 assert member.store.get(b"during %d" % puts) is not None
-            # Half a hundred pages, each in a turn of its own, twice; a put takes three turns or so.
-            assert done[0] > 5
-            assert done[1] > done[0] + 5
+            # Half a hundred pages, each in a turn of its own, twice; a put takes several turns.
+            assert done[0] > 2
+            assert done[1] > done[0] + 2
             await life.until(lambda: not backend.pending_ops, "a commit after it")
         async with running(tmp_path) as life:
             for number in range(1, puts + 1):
