@@ -179,13 +179,6 @@ FRAMES: Final = (
         attacks=(_LIMITS + "test_floods_that_never_read_are_held_by_their_own_socket",),
     ),
     Defence(
-        against="frames without end in one read",
-        place="transport.http2_connection:Http2Connection._process",
-        text="if self.paused or len(out) > OUT_PIECES_MAX or self.queued_bytes > QUEUED_IN_READ_MAX:",
-        instead="if self.paused:",
-        attacks=(_LIMITS + "test_floods_that_never_read_are_held_by_their_own_socket",),
-    ),
-    Defence(
         against="frames larger than agreed, as they begin",
         place="transport.http2_connection:Http2Connection._process",
         text="if word >> 8 > FRAME_SIZE_MAX:\n                    raise",
