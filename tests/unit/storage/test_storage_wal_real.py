@@ -260,7 +260,8 @@ def test_a_torn_end_is_cut_where_etcd_cuts_it(tmp_path: Path) -> None:
     os.unlink(f"{segment}.broken")
     Path(segment).write_bytes(torn)
     with start(real(), tmp_path / "data", like=member) as member:
-        assert len(member.etcdctl("get", "key", "--prefix", "--keys-only").split()) == 4
+        # The last is gone with its record, unless the db, which commits every 100 ms, has it.
+        assert len(member.etcdctl("get", "key", "--prefix", "--keys-only").split()) in (4, 5)
         member.kill()
 
     assert Path(f"{segment}.broken").read_bytes() == torn
