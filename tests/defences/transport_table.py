@@ -24,6 +24,32 @@ _COUNT: Final = "self._count_nuisance()"
 
 FRAMES: Final = (
     Defence(
+        # Either of its two stops holds it: of what is queued, and of the time one read may take.
+        against="frames without end in one read",
+        place="transport.http2_connection:Http2Connection._process",
+        text=(
+            "if self.paused or len(out) > OUT_PIECES_MAX or self.queued_bytes > QUEUED_IN_READ_MAX:\n"
+            "                self.flush()\n"
+            "                if self.paused or self.state == CLOSED:\n"
+            "                    break\n"
+            "            left -= 1\n"
+            "            if left < 0:\n"
+            "                if server.stopwatch() - started > TURN_S_MAX:\n"
+            "                    "
+        ),
+        instead=(
+            "if self.paused:\n"
+            "                self.flush()\n"
+            "                if self.paused or self.state == CLOSED:\n"
+            "                    break\n"
+            "            left -= 1\n"
+            "            if left < 0:\n"
+            "                if False:\n"
+            "                    "
+        ),
+        attacks=(_LIMITS + "test_floods_that_never_read_are_held_by_their_own_socket",),
+    ),
+    Defence(
         against="rapid reset",
         place="transport.http2_control:Http2Control._on_rst_stream",
         text=_COUNT,
