@@ -181,7 +181,7 @@ class Host:
 
     def etcdctl_v2(self, *words: str) -> str:
         """Type `ETCDCTL_API=2 etcdctl ...` with certificates and this host as the endpoint; what it prints."""
-        command = [real_etcdctl(), *self._pki_v2, f"--endpoints={self.client_url}", *words]
+        command = [*self._hosts.tool.command, *self._pki_v2, f"--endpoints={self.client_url}", *words]
         done = self._inside(command, {"ETCDCTL_API": "2"})
         assert done.returncode == 0, f"{self.name}: {' '.join(words)}: {done}\n{self._hosts.logs()}"
         return done.stdout

@@ -1,0 +1,1 @@
+"""etcdctl with ETCDCTL_API=2: its own command line, its own words, HTTP instead of gRPC."""
