@@ -111,6 +111,16 @@ def follower_isolated(members: Members) -> None:
     members.network.mend()
 
 
+def leader_rejected(members: Members) -> None:
+    """Connections with it are refused, as those with a process that has ended: it still believes that it leads."""
+    for _ in range(3):
+        leader = members.leader()
+        members.network.reject(leader)
+        _outlast(members, leader)
+        members.network.mend()
+        members.wait_serving()
+
+
 def leader_deaf(members: Members) -> None:
     """The leader speaks but hears nobody: it must step down, or nobody else could lead."""
     leader = members.leader()
@@ -326,6 +336,7 @@ FAULTS: dict[str, Fault] = {
         leader_paused_in_short,
         leader_isolated,
         follower_isolated,
+        leader_rejected,
         leader_deaf,
         leader_mute,
         follower_deaf,

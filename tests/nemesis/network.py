@@ -93,6 +93,16 @@ class Network:
             if other != name:
                 self.cut_link(name, other)
 
+    def reject(self, name: str) -> None:
+        """As `isolate`, by something in between that breaks every connection off and refuses new ones."""
+        for other in self.addresses:
+            if other != name:
+                for source, target in ((name, other), (other, name)):
+                    # What breaks connections off gets through.
+                    packets = ("-s", self.addresses[source], "-p", "tcp", "!", "--tcp-flags", "RST", "RST")
+                    refused = ("-j", "REJECT", "--reject-with", "tcp-reset")
+                    self.inside(target, "iptables", "-w", "-A", "INPUT", *packets, *refused)
+
     def lose(self, name: str, part: float) -> None:
         """Lose this part of all packets that arrive at `name`, clients' as well."""
         rule = ("-m", "statistic", "--mode", "random", "--probability", f"{part:.3f}", "-j", "DROP")

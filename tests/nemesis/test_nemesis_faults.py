@@ -21,7 +21,7 @@ TOGETHER = (
     "leader_killed,follower_killed",
     "leader_killed_and_back_at_once,all_killed",
     "leader_paused,follower_paused,leader_paused_in_short",
-    "leader_isolated,follower_isolated",
+    "leader_isolated,follower_isolated,leader_rejected",
     "leader_deaf,leader_mute,follower_deaf",
     "one_link_cut,all_apart,lossy",
     "slow,too_slow",

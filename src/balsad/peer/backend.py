@@ -19,6 +19,9 @@ class RaftBackend(Protocol):
     def on_unreachable(self, member_id: int) -> None:
         """A message to this member was lost."""
 
+    def on_gone(self, member_id: int) -> None:
+        """The process of this member has ended. Told again and again until it answers."""
+
     def on_snapshot_result(self, member_id: int, ok: bool) -> None:
         """The snapshot sent to this member is there, or is not."""
 

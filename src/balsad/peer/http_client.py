@@ -7,6 +7,8 @@ operators search for.
 from __future__ import annotations
 
 import asyncio
+import errno
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterable, Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from balsad.config import Url
     from balsad.peer.tls import PeerTls
 
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 READ_BYTES: Final = 256 << 10
 BODY_BYTES_MAX: Final = 100 << 20
 """The largest answer that is taken: a lease may have many keys."""
@@ -36,6 +39,9 @@ class RequestFailedError(Exception):
 
 class DialError(RequestFailedError):
     """Nobody can be reached at this address."""
+
+    is_refused = False
+    """Whether there is a machine at the address that says so itself."""
 
 
 class Answer:
@@ -301,7 +307,17 @@ def dial_error(url: Url, error: BaseException) -> DialError:
         return DialError(go_error(error))
     if isinstance(error, socket.gaierror):
         return DialError(f"dial tcp: lookup {url.host}: no such host")
-    return DialError(f"dial {'unix' if url.is_unix else 'tcp'} {url.address}: {go_error(error)}")
+    found = DialError(f"dial {'unix' if url.is_unix else 'tcp'} {url.address}: {go_error(error)}")
+    found.is_refused = _is_refused(error)
+    return found
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether every address of a name refused: the event loop puts several errors into one text."""
+    if isinstance(error, ConnectionRefusedError):
+        return True
+    codes = _ERRNO.findall(str(error)) if isinstance(error, OSError) else []
+    return bool(codes) and all(int(code) == errno.ECONNREFUSED for code in codes)
 
 
 async def _read_answer(reader: asyncio.StreamReader, answer: AnswerReader, body_bytes_max: int) -> Answer:

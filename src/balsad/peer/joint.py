@@ -87,6 +87,9 @@ class MemberPeers:
         driver.node.report_unreachable(member_id)
         driver.wake()
 
+    def on_gone(self, member_id: int) -> None:
+        self.member.driver.on_gone(member_id)
+
     def on_snapshot_result(self, member_id: int, ok: bool) -> None:
         driver = self.member.driver
         driver.node.report_snapshot(member_id, ok)

@@ -23,6 +23,7 @@ from balsad.peer.errands import Errands
 from balsad.peer.pipeline import NAME as PIPELINE
 from balsad.peer.pipeline import Pipeline
 from balsad.peer.prober import RAFT_MESSAGE, SNAPSHOT, Prober
+from balsad.peer.refusals import Refusals
 from balsad.peer.snapshot_sender import SnapshotSender
 from balsad.peer.status import PeerStatus
 from balsad.peer.stream_kind import MESSAGE, MSGAPP, StreamKind
@@ -35,6 +36,7 @@ from balsad.raft.messages import Message
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from balsad.config import Url
     from balsad.peer.backend import DbSnapshot
     from balsad.peer.counts import PeerCounts
     from balsad.peer.exchange import OutgoingStream
@@ -80,6 +82,8 @@ class RemotePeer:
         self._repeating: asyncio.TimerHandle | None = None
         self._errands = Errands()
         name = format_id(peer_id)
+        self._refusals = Refusals()
+        self._readers: list[StreamReader] = []
         for kind in (MSGAPP, MESSAGE):
             reader = StreamReader(
                 kind,
@@ -91,7 +95,9 @@ class RemotePeer:
                 counts=counts,
                 deliver=transport.receive,
                 on_removed=transport.report_removed,
+                on_dialled=self._on_dialled,
             )
+            self._readers.append(reader)
             self._errands.start(reader.run(), f"{kind.name} from {name}")
         self._probing = Errands()
         self.probers: list[Prober] = []
@@ -156,6 +162,19 @@ class RemotePeer:
             self._acked = (0, 0)
         self._by_kind[kind].attach(stream)
 
+    def _on_dialled(self, url: Url, is_refused: bool) -> None:
+        """A stream was asked for; if that was refused, and was before, nobody may be there any more."""
+        refusals = self._refusals
+        if not is_refused:
+            refusals.clear()
+            return
+        now = self._transport.clock.monotonic()
+        refusals.note(str(url), now)
+        # A process that lives keeps the streams that it opened.
+        is_connected = any(one.is_open for one in self._readers) or any(one.is_working for one in self.writers)
+        if not is_connected and refusals.is_gone(map(str, self.picker.urls), now):
+            self._transport.report_gone(self.id)
+
     def beat(self) -> None:
         self._appends.beat()
         self._others.beat()
@@ -163,6 +182,7 @@ class RemotePeer:
     def update(self, urls: Iterable[str]) -> None:
         """Raises: ValueError."""
         self.picker.update(urls)
+        self._refusals.clear()
         self._probing.stop()
         self._probing = Errands()
         self._start_probing()

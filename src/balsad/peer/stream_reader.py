@@ -173,7 +173,11 @@ class StreamReader:
         counts: PeerCounts,
         deliver: Callable[[list[Message]], None],
         on_removed: Callable[[], None],
+        on_dialled: Callable[[Url, bool], None],
     ) -> None:
+        """`on_dialled` hears of every try, and whether it was refused."""
+        self.is_open = False
+        self._on_dialled = on_dialled
         self._kind = kind
         self._peer_id = peer_id
         self._identity = identity
@@ -209,10 +213,14 @@ class StreamReader:
             self._picker.unreachable(url)
             if str(error) != UNSUPPORTED:
                 self._status.deactivate(self._kind.name, "dial", str(error))
+            self._on_dialled(url, isinstance(error, DialError) and error.is_refused)
             return
+        self._on_dialled(url, False)
+        self.is_open = True
         try:
             why = await incoming.ended
         finally:
+            self.is_open = False
             incoming.close("")
         log.warning("lost TCP streaming connection with remote peer", extra={**self._fields, "error": why or "EOF"})
         if why:

@@ -294,6 +294,11 @@ class PeerTransport:
         self._unreachable[member_id] = None
         self._report_soon()
 
+    def report_gone(self, member_id: int) -> None:
+        """A member's process has ended, as far as can be told from outside."""
+        if not self._is_stopped:
+            self._backend.on_gone(member_id)
+
     def report_snapshot(self, member_id: int, ok: bool) -> None:
         self._snapshot_results.append((member_id, ok))
         self._report_soon()

@@ -46,6 +46,7 @@ from balsad.raft.messages import (
 from balsad.raft.node import RawNode
 from balsad.raft.read_only import ReadState
 from balsad.raft.ready import Ready, SoftState, Status
+from balsad.raft.succession import NO_TURN
 from balsad.raft.tracker import Configuration, Progress
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "LEADER",
     "NO_LEADER",
     "NO_LIMIT",
+    "NO_TURN",
     "PRE_CANDIDATE",
     "ROLE_NAMES",
     "CompactedError",

@@ -17,6 +17,8 @@ Source: raft's RawNode.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from balsad.raft.codec import encode_conf_change, encode_conf_change_v2
 from balsad.raft.config import Config
 from balsad.raft.core import Raft
@@ -56,8 +58,10 @@ from balsad.raft.messages import (
     Message,
     Snapshot,
 )
+from balsad.raft.quorum import VOTE_WON
 from balsad.raft.ready import Ready, SoftState, Status
 from balsad.raft.sizes import entries_size
+from balsad.raft.succession import forget_gone_leader, succeed
 from balsad.raft.tracker import Progress
 
 
@@ -193,6 +197,14 @@ class RawNode:
     def forget_leader(self) -> None:
         """As a follower, forget who leads, so as to vote for another before the election timeout."""
         self.raft.step(Message(MSG_FORGET_LEADER))
+
+    def forget_gone_leader(self, node_id: int) -> int:
+        """The process of this node has ended. If it led us: our place among those who may follow it, else NO_TURN."""
+        return forget_gone_leader(self.raft, node_id)
+
+    def succeed(self, term: int) -> None:
+        """Our turn to follow the leader of `term` that was forgotten: start an election if nobody else has."""
+        succeed(self.raft, term)
 
     def report_unreachable(self, node_id: int) -> None:
         """The last message to this node could not be sent."""
@@ -397,6 +409,17 @@ class RawNode:
         return events
 
     # State
+
+    @property
+    def term(self) -> int:
+        return self.raft.term
+
+    def is_quorum(self, counts: Callable[[int], bool]) -> bool:
+        """Whether this node, if it votes, and those other voters that count are enough to commit."""
+        own = self.raft.id
+        config = self.raft.tracker.config
+        votes = {voter: voter == own or counts(voter) for voter in config.voters()}
+        return self.raft.tracker.vote_result(votes) == VOTE_WON
 
     def status(self) -> Status:
         raft = self.raft

@@ -27,8 +27,10 @@ from balsad.errors import (
     TimeoutDueToLeaderFailError,
     TooManyRequestsError,
 )
+from balsad.membership import format_id
 from balsad.observe import RAFT_LOGGER
 from balsad.raft import (
+    NO_TURN,
     ConfChange,
     Entry,
     EntryType,
@@ -221,12 +223,15 @@ class Driver:
 
     @property
     def leads_surely(self) -> bool:
-        """Whether this leader has not slept: else there may be another by now, and it would not know yet.
+        """Whether this leader has not slept, nor been left: else there may be another by now, unknown to it.
 
+        Who is not connected with a quorum may have been taken for gone (`on_gone`).
         Source: etcd ensureLeadership, isActive; but here one tick after a long sleep is not enough.
         """
         now = self._clock.monotonic()
-        return self.is_leader and now > self._unsure_until and now - self._ticked_at <= TICKS_MISSED * self._tick_s
+        if not self.is_leader or now <= self._unsure_until or now - self._ticked_at > TICKS_MISSED * self._tick_s:
+            return False
+        return self.node.is_quorum(lambda voter: self.links.active_since(voter) > 0.0)
 
     def _time_out(self) -> None:
         limit = self._clock.monotonic() - self._request_timeout_s
@@ -255,6 +260,26 @@ class Driver:
             if not since or since > pending.born:
                 return TimeoutDueToConnectionLostError()
         return RequestTimedOutError()
+
+    def on_gone(self, member_id: int) -> None:
+        """Another member's process has ended. If it led, its followers need not wait for its silence."""
+        if self._stopped or member_id != self.leader:
+            return
+        node = self.node
+        term = node.term
+        turn = node.forget_gone_leader(member_id)
+        if turn != NO_TURN:
+            log.warning(
+                "the leader's process is gone; looking for another leader",
+                extra={"leader-member-id": format_id(member_id), "turn": turn},
+            )
+            self._loop.call_later(turn * self._tick_s, self._succeed, term)
+        self.wake()
+
+    def _succeed(self, term: int) -> None:
+        if not self._stopped:
+            self.node.succeed(term)
+            self.wake()
 
     # A batch goes through.
 

@@ -47,6 +47,8 @@ class Faults:
                 "one way": self._one_way,
                 "split": self._split,
                 "bridge": self._bridge,
+                "reject": self._reject,
+                "leader killed": self._leader_killed,
                 "leader power": self._leader_power,
                 "all power": self._all_power,
                 "leader isolated": self._isolate_leader,
@@ -92,6 +94,11 @@ class Faults:
     def _power(self) -> None:
         machine = self._victim()
         machine.power_cut()
+        self._restart(machine)
+
+    def _leader_killed(self) -> None:
+        machine = self._world.leader() or self._victim()
+        machine.kill()
         self._restart(machine)
 
     def _leader_power(self) -> None:
@@ -238,6 +245,13 @@ class Faults:
         if leader is not None:
             self._world.network.isolate(leader.name, self._names())
             self._join_later()
+
+    def _reject(self) -> None:
+        """Who refuses is not gone: something in between breaks connections off and refuses new ones."""
+        machine = self._world.leader() or self._victim()
+        others = [name for name in self._names() if name != machine.name and self._random.random() < 0.8]
+        self._world.network.reject(machine.name, others)
+        self._join_later()
 
     def _one_way(self) -> None:
         victim = self._victim().name

@@ -98,6 +98,7 @@ class Machine:
         self.is_removed = False
         self.is_lost = False  # it gave up without a reason that this world gave it
         self._waits = False
+        self.is_off = False  # without power, so that its ports do not even refuse
         self.is_held = False  # somebody sees to it that it does not start
         self.url = str(config.initial_advertise_peer_urls[0])
         self.joint: MemberPeers | None = None
@@ -118,6 +119,7 @@ class Machine:
         if self.process is not None or self.is_removed or self.is_lost or self.is_held:
             return
         self.lives += 1
+        self.is_off = False
         process = Process(self.world.timeline, f"{self.name}.{self.lives}")
         process.drift(self.clock_rate)
         process.on_exception = self._complain
@@ -240,6 +242,7 @@ class Machine:
     def power_cut(self) -> None:
         """The machine goes off, and what was not synced is in danger."""
         self.kill()
+        self.is_off = True
         self.volume.cut(self._random)
 
     def stop(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
+from balsad.peer.refusals import Refusals
 from balsad.raft import MessageType, codec
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from balsad.storage import BackendSnapshot
 
 DIAL_EVERY_S: Final = 1.0
+REDIAL_S: Final = 0.1
 SNAPSHOT_BYTES_PER_S: Final = 20_000_000.0
 SILENCE_S: Final = 5.0
 """Who was not heard of for so long counts as not connected."""
@@ -41,6 +43,7 @@ class Network:
         self._usual_stragglers = self.stragglers = stragglers
         self.straggle_s = 1.0
         self._cut: dict[tuple[str, str], None] = {}
+        self._rejecting: dict[tuple[str, str], None] = {}
 
     def cut(self, source: str, target: str) -> None:
         """Nothing more gets from one to the other."""
@@ -51,9 +54,16 @@ class Network:
             self.cut(place, other)
             self.cut(other, place)
 
+    def reject(self, place: str, others: Iterable[str]) -> None:
+        """As `isolate`, by something in between that breaks every connection off and refuses new ones."""
+        for other in others:
+            self.isolate(place, [other])
+            self._rejecting[place, other] = self._rejecting[other, place] = None
+
     def join(self) -> None:
         """No partition any more."""
         self._cut.clear()
+        self._rejecting.clear()
 
     def mend(self) -> None:
         """All is as it should be from now on."""
@@ -68,6 +78,9 @@ class Network:
 
     def reaches(self, source: str, target: str) -> bool:
         return (source, target) not in self._cut
+
+    def rejects(self, source: str, target: str) -> bool:
+        return (source, target) in self._rejecting
 
     def delay(self) -> float:
         """How long a packet takes that arrives."""
@@ -94,6 +107,7 @@ class Peer(Protocol):
 
     name: str
     url: str
+    is_off: bool
     process: Process | None
     member: Member | None
 
@@ -125,8 +139,10 @@ class SimLinks:
         self._urls: dict[int, tuple[str, ...]] = {}
         self._heard: dict[int, tuple[float, float]] = {}  # since when, last
         self._unreachable: dict[int, None] = {}
+        self._refusals: dict[int, Refusals] = {}
         self._stopped = False
         self._dial_later()
+        self._redial_later()
 
     def add_peer(self, member_id: int, urls: Iterable[str]) -> None:
         self._urls[member_id] = tuple(urls)
@@ -142,6 +158,7 @@ class SimLinks:
     def remove_peer(self, member_id: int) -> None:
         self._urls.pop(member_id, None)
         self._heard.pop(member_id, None)
+        self._refusals.pop(member_id, None)
 
     def send(self, messages: list[Message]) -> None:
         peers, process = self._peers, self._process
@@ -203,6 +220,38 @@ class SimLinks:
                 self._member.leave()
                 return
         self._dial_later()
+
+    def _redial_later(self) -> None:
+        self._process.call_later(REDIAL_S, self._redial)
+
+    def _redial(self) -> None:
+        """Whoever cannot be reached is dialled anew, and may refuse."""
+        if self._stopped:
+            return
+        now = self._process.time()
+        for member_id, urls in self._urls.items():
+            refusals = self._refusals.get(member_id)
+            if refusals is None:
+                refusals = self._refusals[member_id] = Refusals()
+            peers = [self._peers.peer_at(url) for url in urls]
+            if not all(peer is not None and self._is_refused(peer) for peer in peers):
+                refusals.clear()
+                continue
+            # Connections with it are broken off.
+            self._heard.pop(member_id, None)
+            for url in urls:
+                refusals.note(url, now)
+            if refusals.is_gone(urls, now):
+                self._member.driver.on_gone(member_id)
+        self._redial_later()
+
+    def _is_refused(self, peer: Peer) -> bool:
+        """Whether there is somebody who says that nobody listens there."""
+        network, own = self._peers.network, self._own.name
+        if network.rejects(own, peer.name):
+            return True
+        is_there = network.reaches(own, peer.name) and network.reaches(peer.name, own)
+        return peer.process is None and not peer.is_off and is_there
 
     def heard_of(self, member_id: int) -> None:
         now = self._process.time()

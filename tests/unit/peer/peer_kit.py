@@ -107,6 +107,7 @@ class Inbox:
     def __init__(self) -> None:
         self.batches: list[list[Message]] = []
         self.unreachable: list[int] = []
+        self.gone: list[int] = []
         self.snapshots: list[tuple[int, bool]] = []
         self.removed_reports = 0
         self.removed_ids: set[int] = set()
@@ -123,6 +124,9 @@ class Inbox:
 
     def on_unreachable(self, member_id: int) -> None:
         self.unreachable.append(member_id)
+
+    def on_gone(self, member_id: int) -> None:
+        self.gone.append(member_id)
 
     def on_snapshot_result(self, member_id: int, ok: bool) -> None:
         self.snapshots.append((member_id, ok))
@@ -295,6 +299,9 @@ class RaftMember:
 
     def on_unreachable(self, member_id: int) -> None:
         self.node.report_unreachable(member_id)
+
+    def on_gone(self, member_id: int) -> None:
+        pass
 
     def on_snapshot_result(self, member_id: int, ok: bool) -> None:
         self.snapshot_results.append((member_id, ok))

@@ -20,7 +20,7 @@ from balsad.errors import (
 from balsad.raft import Config, ConfState, Entry, HardState, MemoryLog, Message, MessageType, RawNode, Snapshot
 from balsad.server.apply.dispatch import Applier
 from balsad.server.driver import UNAPPLIED_MAX, Driver
-from balsad.server.peer_links import NoPeers
+from balsad.server.peer_links import NoPeers, PeerLinks
 from balsad.server.propose import Pending, Result
 from balsad.storage import Snapshotter, StorageError
 from balsad.storage.wal import Wal
@@ -96,7 +96,7 @@ class FakeApplier:
 class World:
     """A driver alone, with a leader's election behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, voters: tuple[int, ...] = (1,), links: PeerLinks | None = None) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.failures: list[BaseException] = []
         self.answers: dict[int, list[Result]] = {}
@@ -104,7 +104,7 @@ class World:
         self.wal = FakeWal(self.told)
         self.applier = FakeApplier(self.told)
         log = MemoryLog()
-        log.apply_snapshot(Snapshot(1, 1, ConfState((1,)), b""))
+        log.apply_snapshot(Snapshot(1, 1, ConfState(voters), b""))
         self.log = log
         hard_state = HardState(1, 0, 1)
         log.set_hard_state(hard_state)
@@ -118,6 +118,8 @@ class World:
                 max_size_per_msg=1 << 20,
                 max_inflight_msgs=512,
                 applied=1,
+                pre_vote=len(voters) > 1,
+                check_quorum=len(voters) > 1,
             )
         )
         self.driver = Driver(
@@ -133,7 +135,7 @@ class World:
             request_bytes_max=1000,
             request_timeout_s=7.0,
             hard_state=hard_state,
-            links=NoPeers(),
+            links=links or NoPeers(),
             election_timeout_s=1.0,
             tick_s=0.1,
         )
@@ -520,3 +522,61 @@ def test_a_leader_that_slept_is_not_sure_to_lead_for_a_while() -> None:
         assert all(tick(0.1) for _ in range(1, 4))
 
     in_world(scenario)
+
+
+# Others that are gone
+
+
+class Links(NoPeers):
+    """Says who is connected, and keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.connected: set[int] = set()
+        self.sent: list[Message] = []
+
+    def send(self, messages: list[Message]) -> None:
+        self.sent += messages
+
+    def active_since(self, member_id: int) -> float:
+        return 1.0 if member_id in self.connected else 0.0
+
+
+def test_a_leader_that_is_not_connected_with_a_quorum_is_not_sure_to_lead() -> None:
+    """The others may have taken it for gone, and followed another before their election timeout."""
+
+    async def scenario() -> None:
+        links = Links()
+        world = World((1, 2, 3), links)
+        world.node.raft.become_follower(1, 0)
+        world.node.raft.become_candidate()
+        world.node.raft.become_leader()
+        world.driver.drain()
+        assert world.driver.is_leader
+
+        assert not world.driver.leads_surely
+        links.connected = {3}
+        assert world.driver.leads_surely
+
+    in_loop(scenario())
+
+
+@pytest.mark.parametrize("gone", [2, 3])
+def test_a_leader_whose_process_is_gone_is_followed_and_no_other(gone: int) -> None:
+    async def scenario() -> None:
+        links = Links()
+        world = World((1, 2, 3), links)
+        world.driver.step([Message(MessageType.HEARTBEAT, 1, 2, term=1)])
+        world.driver.drain()
+        world.clock.now += 0.1
+        world.driver.tick()
+        world.driver.drain()
+        links.sent.clear()
+        assert world.driver.leader == 2
+
+        world.driver.on_gone(gone)
+        await turns()
+
+        asked = [message.to for message in links.sent if message.type == MessageType.PRE_VOTE]
+        assert (world.driver.leader, asked) == ((0, [2, 3]) if gone == 2 else (2, []))
+
+    in_loop(scenario())
