@@ -7,6 +7,6 @@ from setuptools import setup
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "tools"))
 
-from compiled_build import BuildExt, placeholder
+from compiled_build import BuildExt, BuildPy, placeholder
 
-setup(ext_modules=placeholder(), cmdclass={"build_ext": BuildExt})
+setup(ext_modules=placeholder(), cmdclass={"build_ext": BuildExt, "build_py": BuildPy})

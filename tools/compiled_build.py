@@ -6,6 +6,9 @@ otherwise where there is a C compiler and Python's headers. Nothing else differs
 This module is pip's build backend (setuptools' own, which asks for mypyc only where it can be used), the
 `build_ext` command of `setup.py`, and a command of its own that puts a compiled balsad into `build/compiled`
 and prints that path: put it on PYTHONPATH to run, test or measure that one.
+
+A build leaves a note in the package, `built.txt`: what it compiled for, or why it did not compile. pip shows what a
+build prints only with `-v`, so it is `etcd --version` and the start-up log that tell.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 
 from setuptools import Extension, build_meta
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 # What a backend does besides compiling is setuptools' business.
 build_sdist = build_meta.build_sdist
@@ -37,6 +41,7 @@ prepare_metadata_for_build_editable = build_meta.prepare_metadata_for_build_edit
 ROOT = Path(__file__).resolve().parent.parent
 MYPY = "mypy==2.4.1"
 GROUP = "balsad"
+NOTE = "built.txt"  # read by balsad.config.form
 
 MODULES = """
     wire
@@ -127,8 +132,10 @@ class BuildExt(build_ext):
     def run(self) -> None:
         why = obstacle()
         if not why:
+            print(f"balsad: compiling {len(modules())} modules; BALSAD_COMPILE=0 leaves it")
             try:
                 self._compile(extensions())
+                self._leave_note(f"compiled for {sys.implementation.name} {sysconfig.get_python_version()}")
                 return
             except CannotCompileError as error:
                 why = str(error)
@@ -138,7 +145,15 @@ class BuildExt(build_ext):
             raise SystemExit(f"balsad: cannot be compiled: {why}")
         self._clean()
         self.extensions = self.distribution.ext_modules = []
+        wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
+        if wheel is not None:
+            wheel.root_is_pure = True  # what it will hold runs anywhere after all
+        self._leave_note(why)
         say_pure(why)
+
+    def _leave_note(self, note: str) -> None:
+        if not self.inplace:
+            leave_note(self.build_lib, note)
 
     def _compile(self, made: list[Extension]) -> None:
         self.extensions = self.distribution.ext_modules = made
@@ -158,6 +173,25 @@ class BuildExt(build_ext):
         compile_all = self.compiler.compile
         self.compiler.compile = _in_parallel(compile_all, self.compiler.object_filenames)
         super().build_extensions()
+
+
+class BuildPy(build_py):
+    """Copies the package, and says beside it why nothing will be compiled, if that is known already."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            # A module that is no more would otherwise come along from an earlier build.
+            shutil.rmtree(Path(self.build_lib, "balsad"), ignore_errors=True)
+        super().run()
+        if not self.editable_mode and not self.distribution.ext_modules:
+            leave_note(self.build_lib, obstacle())
+
+
+def leave_note(build_lib: str, note: str) -> None:
+    """Say in the package how it was built, in one line."""
+    folder = Path(build_lib, "balsad")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NOTE).write_text(" ".join(note.split())[:500] + "\n", encoding="utf-8")
 
 
 def _in_parallel(

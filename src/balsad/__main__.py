@@ -5,7 +5,6 @@ Source: etcd server/etcdmain/main.go and etcd.go.
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import signal
@@ -15,7 +14,7 @@ from typing import Final
 
 import balsad
 from balsad import config as configuration
-from balsad.config import Loaded, LogSettings, Note, ServerConfig, StartError
+from balsad.config import Loaded, LogSettings, Note, ServerConfig, StartError, form
 from balsad.observe import logs
 
 _log: Final = logs.get_logger("balsad.main")
@@ -55,10 +54,7 @@ def _start(arguments: list[str], loaded: Loaded, problem: str) -> int:
             _log.warning("advertise client URLs are not set", extra={"error": problem})
         return 1
     _tell(loaded.notes_after)
-    _log.info(
-        "balsad takes the part of etcd",
-        extra={"version": balsad.__version__, "python-version": platform.python_version(), "compiled": _is_compiled()},
-    )
+    _log.info("balsad takes the part of etcd", extra=_who_serves())
     try:
         _look_at_data_dir(config.data_dir)
         if config.proxy != "off":
@@ -122,8 +118,14 @@ def _look_at_data_dir(path: str) -> None:
         _log.info("server has been already initialized", extra={"data-dir": path, "dir-type": "member"})
 
 
-def _is_compiled() -> bool:
-    return not str(importlib.import_module("balsad.wire").__file__).endswith(".py")
+def _who_serves() -> dict[str, object]:
+    who: dict[str, object] = {
+        "version": balsad.__version__,
+        "python-version": platform.python_version(),
+        "compiled": form.is_compiled(),
+    }
+    why = form.why_not_compiled()
+    return {**who, "not-compiled-because": why} if why else who
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ MIN_CLUSTER_VERSION: Final = "3.0.0"
 API_VERSION: Final = "3.5"
 
 # Scripts read all four lines of `etcd --version`, so the two that name etcd's own build stay as that build prints
-# them. Who really serves is told by the start-up log line, see `balsad.__main__`.
+# them. Who really serves is told by a fifth, and by the start-up log line: see `balsad.config.form`.
 GIT_SHA: Final = "e8732fb5f"
 GO_VERSION: Final = "go1.16.3"
 
@@ -42,7 +42,7 @@ def go_arch() -> str:
 
 
 def version_lines() -> str:
-    """What `etcd --version` prints."""
+    """What `etcd --version` prints of etcd."""
     return (
         f"etcd Version: {ETCD_VERSION}\n"
         f"Git SHA: {GIT_SHA}\n"

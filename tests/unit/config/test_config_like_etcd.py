@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from balsad.__main__ import main
+from balsad.config.form import form_line
 from tests.real import real_etcd
 
 LOCAL = [
@@ -63,7 +65,7 @@ def same(
     code = main(["etcd", *arguments])
     ours = capfd.readouterr()
     assert told(ours.err) == told(real.stderr)
-    assert told(ours.out) == told(real.stdout)
+    assert told(ours.out.removesuffix(form_line())) == told(real.stdout)
     assert code == real.returncode
     return code
 
@@ -173,6 +175,15 @@ def test_refused_configurations(
 ) -> None:
     """Source: etcd Config.Validate."""
     assert same(arguments, tmp_path, capfd, monkeypatch) == 1
+
+
+def test_a_fifth_line_tells_whose_version_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    """What reads etcd's four lines, reads them as ever."""
+    assert main(["etcd", "--version"]) == 0
+
+    *of_etcd, ours = capfd.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in of_etcd] == ["etcd Version", "Git SHA", "Go Version", "Go OS/Arch"]
+    assert re.fullmatch(r"balsad: \S+ \((compiled|not compiled(: .+)?)\), Python \S+", ours)
 
 
 @pytest.mark.real
