@@ -63,6 +63,8 @@ raft_log = logging.getLogger(RAFT_LOGGER)
 
 UNAPPLIED_MAX: Final = 5000
 """How far commit may run ahead of apply before requests are turned away."""
+INBOX_BYTES_MAX: Final = 256 << 20
+"""What may wait to be proposed, for a leader or for the disk, before requests are turned away; in etcd all may."""
 TICKS_MISSED: Final = 3
 """Who has not ticked for so long has slept."""
 
@@ -123,6 +125,7 @@ class Driver:
         self._request_timeout_s = request_timeout_s
         self._loop = asyncio.get_running_loop()
         self._inbox: list[Entry] = []
+        self._inbox_bytes = 0
         self._only_as_leader: dict[int, Pending] = {}  # those in the inbox that nobody else may propose
         self._scheduled = False
         self._stirred = True  # something happened to the RawNode since it had nothing Ready
@@ -145,8 +148,9 @@ class Driver:
             raise RequestTooLargeError
         if self._stopped:
             raise StoppedError
-        if self.committed_index > self.applier.applied_index + UNAPPLIED_MAX:
+        if self.committed_index > self.applier.applied_index + UNAPPLIED_MAX or self._inbox_bytes > INBOX_BYTES_MAX:
             raise TooManyRequestsError
+        self._inbox_bytes += len(data)
         if not self._scheduled:
             self._schedule()
         pending.born = self._now
@@ -247,8 +251,12 @@ class Driver:
             pending.resolve(self._why_late(pending))
         self.proposals_failed += len(late)
         # What was never proposed need not be any more.
-        self._inbox = [entry for entry in self._inbox if entry.context.id in self.waiting]
+        self._keep_in_inbox([entry for entry in self._inbox if entry.context.id in self.waiting])
         self.flush()
+
+    def _keep_in_inbox(self, entries: list[Entry]) -> None:
+        self._inbox = entries
+        self._inbox_bytes = sum(len(entry.data) for entry in entries)
 
     def _why_late(self, pending: Pending) -> RequestError:
         """Source: etcd parseProposeCtxErr."""
@@ -312,10 +320,11 @@ class Driver:
                     continue
                 batch = self._inbox
                 self._inbox = []
+                self._inbox_bytes = 0
                 try:
                     node.propose(batch)
                 except ProposalDroppedError:
-                    self._inbox = batch
+                    self._keep_in_inbox(batch)
                     break
                 if self._only_as_leader:
                     self._only_as_leader.clear()
@@ -331,7 +340,7 @@ class Driver:
     def _withdraw(self) -> None:
         """Take back what this member was to propose as the leader it no longer is."""
         mine, self._only_as_leader = self._only_as_leader, {}
-        self._inbox = [entry for entry in self._inbox if entry.context.id not in mine]
+        self._keep_in_inbox([entry for entry in self._inbox if entry.context.id not in mine])
         for pending in mine.values():
             if self.waiting.pop(pending.id, None) is not None:
                 pending.resolve(NotLeaderError())

@@ -18,6 +18,7 @@ from balsad.errors import (
     TooManyRequestsError,
 )
 from balsad.raft import Config, ConfState, Entry, HardState, MemoryLog, Message, MessageType, RawNode, Snapshot
+from balsad.server import driver
 from balsad.server.apply.dispatch import Applier
 from balsad.server.driver import UNAPPLIED_MAX, Driver
 from balsad.server.peer_links import NoPeers, PeerLinks
@@ -313,6 +314,33 @@ def test_too_many_when_apply_falls_behind() -> None:
             world.propose(2)
 
     in_world(scenario)
+
+
+def test_too_many_when_too_much_waits_to_be_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What times out, or is proposed at last, makes room."""
+    monkeypatch.setattr(driver, "INBOX_BYTES_MAX", 100)
+
+    async def scenario(world: World) -> None:
+        for number in range(2):
+            world.propose(number, b"x" * 60)
+        await turns()
+        with pytest.raises(TooManyRequestsError):
+            world.propose(2)
+
+        world.clock.now += 8
+        world.driver.tick()
+        assert words(world.answers[0] + world.answers[1]) == [RequestTimedOutError().text] * 2
+        for number in range(3, 5):
+            world.propose(number, b"x" * 60)
+        with pytest.raises(TooManyRequestsError):
+            world.propose(5)
+
+        world.elect()
+        await turns()
+        assert world.answers[3] + world.answers[4] == [b"x" * 60] * 2
+        world.propose(6)
+
+    in_world(scenario, elected=False)
 
 
 def words(results: list[Result]) -> list[str]:
