@@ -273,7 +273,7 @@ def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: Peer
     )
     mounts: dict[str, Handler] = {}
     if member.config.enable_v2:
-        mounts |= v2_mounts(member.service, member.v2, links.append_counts)
+        mounts |= v2_mounts(member.service, member.v2, member.v2_auth, links.append_counts)
     if member.config.enable_grpc_gateway:
         mounts["/v3/"] = Gateway(server)
     server.http = client_handler(pages, metrics, member.config, mounts=mounts)

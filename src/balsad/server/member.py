@@ -45,6 +45,7 @@ from balsad.server.request_ids import RequestIds
 from balsad.server.service import Service
 from balsad.server.snapshot_exchange import SnapshotExchange
 from balsad.server.snapshots import PURGE_INTERVAL_S, Snapshots
+from balsad.server.v2_auth import V2Auth
 from balsad.server.v2_requests import SYNC_INTERVAL_S, V2Requests
 from balsad.storage import StorageError, schema
 from balsad.storage.wal import AUTO, NO_SYNC, WalOptions
@@ -242,6 +243,7 @@ class Member:
         self.applier.on_empty_entry = self.service.on_empty_entry
         self.applier.on_voters = self.service.on_voters
         self.v2 = V2Requests(self.service, booted.tree)
+        self.v2_auth = V2Auth(self.service, self.v2, client_cert_auth=config.client_tls.client_cert_auth)
         self.applier.cluster.on_v2_outcome = self.v2.on_outcome
         self.lease_expiry = LeaseExpiry(self.service)
         self.versions = VersionMonitor(self.service)

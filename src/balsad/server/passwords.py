@@ -125,21 +125,31 @@ class PasswordRequests:
 
     def _in_thread(self, call: Call, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """Call `done` with what `work` gives, if somebody still waits for it; a refusal of `done` ends the call."""
-        if self._under_way >= UNDER_WAY_MAX:
-            refusal = TooManyRequestsError()
+
+        def finished(value: T) -> None:
+            if call.closed:
+                return
+            try:
+                done(value)
+            except RequestError as refusal:
+                call.fail(refusal.code, refusal.text)
+
+        try:
+            self.in_thread(work, finished)
+        except TooManyRequestsError as refusal:
             call.fail(refusal.code, refusal.text)
-            return
+
+    def in_thread(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Call `done` with what `work` gives. Raises TooManyRequestsError while too many passwords are under way."""
+        if self._under_way >= UNDER_WAY_MAX:
+            raise TooManyRequestsError
         if self._threads is None:
             self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="bcrypt")
 
         def finished(future: asyncio.Future[T]) -> None:
             self._under_way -= 1
-            if future.cancelled() or call.closed:
-                return
-            try:
+            if not future.cancelled():
                 done(future.result())
-            except RequestError as refusal:
-                call.fail(refusal.code, refusal.text)
 
         self._under_way += 1
         asyncio.get_running_loop().run_in_executor(self._threads, work).add_done_callback(finished)

@@ -7,9 +7,11 @@ Source: etcd server/etcdserver/api/v2http/client.go.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
-from balsad.api.v2.form import parse_key_request
+from balsad.api.v2.form import KEYS_PREFIX, parse_key_request
+from balsad.api.v2.members import NO_CREDENTIALS
 from balsad.api.web import refuse
 from balsad.api.web.answers import METHOD_NOT_ALLOWED
 from balsad.errors import RequestError
@@ -18,6 +20,9 @@ from balsad.observe import get_logger
 from balsad.server.v2_requests import V2Requests
 from balsad.transport import HttpRequest, HttpResponder
 from balsad.v2store import KEYS_NAMESPACE, Event, Request, V2Error, encode_event, errors
+
+if TYPE_CHECKING:
+    from balsad.server.v2_auth import V2Auth
 
 _log = get_logger(__name__)
 
@@ -29,8 +34,9 @@ _UNSENT_BYTES_MAX: Final = 1 << 20
 
 
 class KeysPage:
-    def __init__(self, requests: V2Requests, cluster_id: int) -> None:
+    def __init__(self, requests: V2Requests, auth: V2Auth, cluster_id: int) -> None:
         self._requests = requests
+        self._auth = auth
         self._headers = {"X-Etcd-Cluster-Id": format_id(cluster_id)}
 
     def __call__(self, request: HttpRequest, responder: HttpResponder) -> None:
@@ -42,6 +48,23 @@ class KeysPage:
         except V2Error as complaint:
             self._complain(responder, complaint)
             return
+
+        def done(may: bool) -> None:
+            if responder.closed:
+                return
+            if may:
+                self._go_on(asked, responder, without_nodes)
+            else:
+                self._complain(responder, V2Error(errors.UNAUTHORIZED, NO_CREDENTIALS))
+
+        key = unquote(request.path, errors="surrogateescape")[len(KEYS_PREFIX) :]
+        self._auth.run(
+            self._auth.allow_key(request, key, recursive=asked.recursive),
+            done,
+            lambda failure: self._complain(responder, V2Error(errors.RAFT_INTERNAL, str(failure))),
+        )
+
+    def _go_on(self, asked: Request, responder: HttpResponder, without_nodes: bool) -> None:
         try:
             if asked.method == "HEAD" or (asked.method == "GET" and not asked.quorum):
                 if asked.wait and asked.method == "GET":

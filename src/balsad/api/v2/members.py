@@ -24,12 +24,14 @@ from balsad.transport import HttpRequest, HttpResponder
 
 if TYPE_CHECKING:
     from balsad.server.service import Service
+    from balsad.server.v2_auth import V2Auth
 
 _log = get_logger(__name__)
 
 PREFIX: Final = "/v2/members"
 _JSON: Final = {"Content-Type": "application/json"}
 _METHODS: Final = ("GET", "POST", "DELETE", "PUT")
+NO_CREDENTIALS: Final = "Insufficient credentials"
 # As membership itself calls these; gRPC has other words for them.
 _TEXTS: Final[dict[type[RequestError], str]] = {
     MemberExistError: "membership: ID exists",
@@ -61,13 +63,33 @@ def member_json(member: Member) -> str:
 
 
 class MembersPage:
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, auth: V2Auth) -> None:
         self._service = service
+        self._auth = auth
         self._headers = {"X-Etcd-Cluster-Id": format_id(service.cluster_id)}
 
     def __call__(self, request: HttpRequest, responder: HttpResponder) -> None:
         if request.method not in _METHODS:
             refuse(responder, METHOD_NOT_ALLOWED, "Method Not Allowed", {"Allow": ",".join(_METHODS)})
+            return
+        if request.method == "GET":
+            self._go_on(request, responder)
+            return
+
+        def done(may: bool) -> None:
+            if may:
+                self._go_on(request, responder)
+            elif not responder.closed:
+                message(responder, 401, NO_CREDENTIALS)
+
+        self._auth.run(
+            self._auth.allow_root(request),
+            done,
+            lambda _: message(responder, 500, "Internal Server Error", self._headers),
+        )
+
+    def _go_on(self, request: HttpRequest, responder: HttpResponder) -> None:
+        if responder.closed:
             return
         name = request.path.removeprefix(PREFIX).removeprefix("/")
         try:

@@ -21,7 +21,7 @@ def cluster_health(session: Session) -> None:
     if forever:
         end_well_when_interrupted(session)
     try:
-        session.tls()
+        session.check_tls_files()
     except Failure as failure:
         session.fail(failure.text)
     endpoints = session.unsynced()

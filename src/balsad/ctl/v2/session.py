@@ -118,7 +118,7 @@ class Session:
         """The endpoints as flags and environment name them."""
         try:
             urls = [_as_url(text) for text in self._endpoint_texts()]
-            self.tls()
+            self.check_tls_files()
         except (V2ClientError, Failure) as error:
             self.give_up(error.text if isinstance(error, Failure) else error)
         named = self.globals.text("username") or os.environ.get("ETCDCTL_USERNAME", "")
@@ -175,15 +175,23 @@ class Session:
     def dial_timeout_s(self) -> float:
         return min(self.globals.seconds("total-timeout") or _DIAL_TIMEOUT_S, _DIAL_TIMEOUT_S)
 
+    def _tls_files(self) -> list[str]:
+        return [
+            self.globals.text(f"{name}-file") or os.environ.get(f"ETCDCTL_{name.upper()}_FILE", "")
+            for name in ("cert", "key", "ca")
+        ]
+
+    def check_tls_files(self) -> None:
+        """Raises Failure for a file that is none. Without files nothing of TLS is loaded before it is needed."""
+        if any(self._tls_files()):
+            self.tls()
+
     def tls(self) -> ssl.SSLContext:
         """Made of the certificate flags, once. Raises Failure for a file that is none."""
         if self._tls_context is None:
             from balsad.ctl.context import make_tls
 
-            cert, key, authority = (
-                self.globals.text(f"{name}-file") or os.environ.get(f"ETCDCTL_{name.upper()}_FILE", "")
-                for name in ("cert", "key", "ca")
-            )
+            cert, key, authority = self._tls_files()
             self._tls_context = make_tls(cert, key, authority, insecure_skip_verify=False)
             self._tls_context.set_alpn_protocols(["http/1.1"])
         return self._tls_context
