@@ -305,9 +305,12 @@ class Store:
         return kv
 
     def _newest(self, keys: list[bytes]) -> tuple[list[bytes], list[KeyMeta]]:
-        live = self._live
-        metas = [live[key] for key in keys]
+        metas = list(map(self._live.__getitem__, keys))
         cached = self._kvs
+        try:
+            return list(map(cached.__getitem__, keys)), metas
+        except KeyError:
+            pass
         kvs: list[bytes] = []
         for place, key in enumerate(keys):
             kv = cached.get(key)

@@ -14,6 +14,10 @@ from balsad.wire import LAST, MORE, uvarint, varint
 
 EMPTY_HEADER: Final = b"\x0a\x00"
 
+# Tag and size of the field `kvs` of a range's answer.
+KV_HEADS_MAX: Final = 2048
+KV_HEADS: Final = [b"\x12" + LAST[size] for size in range(KV_HEADS_MAX)]
+
 
 class HeaderBytes:
     """The bytes of field 1, `header`, of every response of this member."""
@@ -95,15 +99,15 @@ def delete_answer(header: bytes, deleted: int, previous: Sequence[bytes]) -> byt
 
 
 def range_answer(header: bytes, kvs: Sequence[bytes], *, more: bool, count: int) -> bytes:
-    parts = [header]
-    append = parts.append
-    for kv in kvs:
-        append(b"\x12" + uvarint(len(kv)))
-        append(kv)
-    if more:
-        append(b"\x18\x01")
+    tail = b"\x18\x01" if more else b""
     if count:
-        append(b"\x20" + varint(count))
+        tail += b"\x20" + varint(count)
+    if not kvs:
+        return header + tail
+    parts = [header] * (2 * len(kvs) + 2)
+    parts[1:-1:2] = [KV_HEADS[len(kv)] if len(kv) < KV_HEADS_MAX else b"\x12" + uvarint(len(kv)) for kv in kvs]
+    parts[2:-1:2] = kvs
+    parts[-1] = tail
     return b"".join(parts)
 
 

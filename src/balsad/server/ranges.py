@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from balsad.server.answers import range_answer
+from balsad.server.answers import HeaderBytes, range_answer
 from balsad.wire import read_uvarint, skip_field
 
 if TYPE_CHECKING:
-    from balsad.mvcc import KeyMeta, RangeResult
+    from balsad.mvcc import KeyMeta, RangeResult, Store
     from balsad.proto import rpc_pb2
 
 _NONE, _ASCEND, _DESCEND = 0, 1, 2
 _KEY, _VERSION, _CREATE, _MOD, _VALUE = 0, 1, 2, 3, 4
 
+
+# Bytes of an answer that is kept for those who ask the same, and of all that are kept.
+ANSWER_KEPT_MIN: Final = 16 << 10
+ANSWERS_KEPT_MAX: Final = 4 << 20
 
 _Row = tuple[Any, bytes]
 
@@ -125,6 +129,61 @@ def _less(a: _Row, b: _Row) -> bool:
 
 def _greater(a: _Row, b: _Row) -> bool:
     return bool(a[0] > b[0])
+
+
+class LargeAnswers:
+    """Large answers to ranges, kept as long as nothing is written: whoever asks the same gets the same bytes.
+
+    Many clients that ask for one long range at once, as they do after a restart, cost one answer, in time and in
+    memory while they read it.
+    """
+
+    __slots__ = ("_answers", "_backend", "_header", "_revision", "_size", "_store", "_term")
+
+    def __init__(self, store: Store, header: HeaderBytes) -> None:
+        self._store = store
+        self._header = header
+        self._answers: dict[bytes, bytes] = {}
+        self._size = 0
+        # What the answers hang on.
+        self._revision = -1
+        self._term = -1
+        self._backend: object = None
+
+    def find(self, raw: bytes) -> bytes | None:
+        """The answer to a request with these bytes, if it was given before and is still right."""
+        if not self._answers:
+            return None
+        store = self._store
+        if (
+            self._revision != store.current_revision
+            or self._term != self._header.term
+            or self._backend is not store.backend
+        ):
+            self._answers.clear()
+            self._size = 0
+            return None
+        return self._answers.get(raw)
+
+    def answer(self, raw: bytes, request: rpc_pb2.RangeRequest) -> bytes:
+        """The RangeResponse to `request`, whose bytes are `raw`. Raises: CompactedError, FutureRevError."""
+        found = self.find(raw)
+        if found is not None:
+            return found
+        store = self._store
+        answer = answer_range(store, request, self._header.at)
+        size = len(answer)
+        # A past revision may be compacted, which is no write.
+        if ANSWER_KEPT_MIN <= size <= ANSWERS_KEPT_MAX and request.revision <= 0:
+            if self._size + size > ANSWERS_KEPT_MAX:
+                self._answers.clear()
+                self._size = 0
+            self._answers[raw] = answer
+            self._size += size
+            self._revision = store.current_revision
+            self._term = self._header.term
+            self._backend = store.backend
+        return answer
 
 
 def answer_range(view: RangeView, request: rpc_pb2.RangeRequest, header: Callable[[int], bytes]) -> bytes:

@@ -12,6 +12,7 @@ from hpack import Decoder
 
 from balsad.transport import frames
 from balsad.transport.frames import FRAME_SIZE_MAX, STREAM_ID_MAX, WINDOW_DEFAULT, WINDOW_MAX, Http2Error, window_update
+from balsad.transport.plain_sink import PlainSink
 from balsad.transport.stream import PUMP_QUANTUM, Stream
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class Http2Base:
         self.state = AWAITING_PREFACE
         self.buffered = b""
         self.out: list[Any] = []
+        self.out_is_large = False
+        """With pieces in it that are better not copied."""
+        self.plain_sink = sink if isinstance(sink, PlainSink) else None
         self.is_dirty = False
         self.in_batch = False
         self.is_waiting = False
@@ -182,9 +186,15 @@ class Http2Base:
         # Whatever is appended meanwhile is written here too.
         self.is_dirty = True
         while out and self.state != CLOSED:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            self.sink.write(data)
+            if self.out_is_large and self.plain_sink is not None:
+                pieces = out.copy()
+                out.clear()
+                self.out_is_large = False
+                self.plain_sink.write_pieces(pieces)
+            else:
+                data = out[0] if len(out) == 1 else b"".join(out)
+                out.clear()
+                self.sink.write(data)
             if self.waiting and not self.paused:
                 self._pump_waiting()
         self.is_dirty = False

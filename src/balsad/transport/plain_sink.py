@@ -10,8 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from typing import Any, Final
 
 from balsad.transport.faces import Sink
+
+PIECES_MAX: Final = 1024
+"""The kernel takes so many at a time (IOV_MAX)."""
 
 
 class PlainSink:
@@ -39,6 +43,18 @@ class PlainSink:
                 data = data[sent:]
         self._transport.write(data)
 
+    def write_pieces(self, pieces: list[Any]) -> None:
+        """Write bytes and memoryviews, one after the other, without copying them into one."""
+        if not self._waiting():
+            try:
+                sent = os.writev(self._fd, pieces if len(pieces) <= PIECES_MAX else pieces[:PIECES_MAX])
+            except OSError:
+                sent = 0
+            pieces = _after(pieces, sent)
+            if not pieces:
+                return
+        self._transport.writelines(pieces)
+
     def close(self) -> None:
         self._transport.close()
 
@@ -50,6 +66,21 @@ class PlainSink:
 
     def resume_reading(self) -> None:
         self._transport.resume_reading()
+
+
+def _after(pieces: list[Any], sent: int) -> list[Any]:
+    """The pieces without the first `sent` bytes."""
+    if not sent:
+        return pieces
+    for at, piece in enumerate(pieces):
+        size = len(piece)
+        if sent < size:
+            rest = pieces[at:]
+            if sent:
+                rest[0] = memoryview(piece)[sent:]
+            return rest
+        sent -= size
+    return []
 
 
 def sink_of(transport: asyncio.Transport) -> Sink:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WRITABLE_MARK: Final = 64 * 1024
 # What one stream sends before it is the next one's turn.
 PUMP_QUANTUM: Final = 64 * 1024
+# From here on, handing a piece to the socket by itself costs less than copying it first.
+PIECE_UNCOPIED_MIN: Final = 4 * 1024
 
 
 class Stream:
@@ -102,37 +104,35 @@ class Stream:
         connection = self.connection
         if connection.paused:
             return
-        pending = self.pending
-        out = connection.out
-        before = self.pending_bytes
-        while self.pending_bytes and quantum > 0:
-            size = min(
-                self.pending_bytes,
-                FRAME_SIZE_MAX,
-                connection.send_window,
-                connection.peer_initial_window - self.send_used,
-            )
-            if size <= 0:
-                break
-            assert pending is not None
-            out.append(pack_frame_head(size << 8, 0, self.stream_id))
-            connection.send_window -= size
-            connection.queued_bytes -= size
-            connection.server.held_bytes -= size
-            self.send_used += size
-            self.pending_bytes -= size
-            quantum -= size
-            while size:
-                chunk = pending[0]
-                if len(chunk) <= size:
-                    size -= len(chunk)
-                    out.append(chunk)
-                    pending.popleft()
-                else:
-                    out.append(chunk[:size])
-                    pending[0] = chunk[size:]
-                    size = 0
         stream_id = self.stream_id
+        before = self.pending_bytes
+        moved = min(before, quantum, connection.send_window, connection.peer_initial_window - self.send_used)
+        if moved > 0:
+            pending = self.pending
+            assert pending is not None
+            connection.send_window -= moved
+            connection.queued_bytes -= moved
+            connection.server.held_bytes -= moved
+            self.send_used += moved
+            self.pending_bytes = before - moved
+            append = connection.out.append
+            left = moved
+            while left:
+                size = min(left, FRAME_SIZE_MAX)
+                left -= size
+                append(pack_frame_head(size << 8, 0, stream_id))
+                while size:
+                    chunk = pending[0]
+                    length = len(chunk)
+                    if length > size:
+                        append(chunk[:size])
+                        pending[0] = chunk[size:]
+                        break
+                    size -= length
+                    append(chunk)
+                    pending.popleft()
+            if moved >= PIECE_UNCOPIED_MIN:
+                connection.out_is_large = True
         if not self.pending_bytes:
             connection.waiting.pop(stream_id, None)
         elif connection.peer_initial_window > self.send_used:
@@ -140,7 +140,7 @@ class Stream:
         else:
             connection.waiting.pop(stream_id, None)
             connection.blocked[stream_id] = self
-        if self.pending_bytes == before:
+        if moved <= 0:
             return
         connection.reset_ping_strikes = True
         connection.mark()

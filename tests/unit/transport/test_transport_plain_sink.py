@@ -30,6 +30,9 @@ class FakeTransport:
     def write(self, data: bytes) -> None:
         self.queued += data
 
+    def writelines(self, pieces: list[bytes | memoryview]) -> None:
+        self.queued += b"".join(pieces)
+
 
 def transport(**extra: object) -> FakeTransport:
     return FakeTransport(extra)
@@ -61,13 +64,40 @@ def test_what_the_socket_takes_it_gets_now_and_the_rest_follows_in_order() -> No
         assert received + queue.queued == sent + b"last"
 
 
+@pytest.mark.parametrize("sizes", [[7, 4 << 20, 9], [1 << 20] * 5, [3000] * 2000, [1] * 3000, [0, 5, 0]])
+def test_pieces_arrive_in_order_wherever_the_socket_is_full(sizes: list[int]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        queue = transport()
+        sink = PlainSink(real(queue), ours.fileno())
+        pieces = [memoryview(os.urandom(size)) if number % 2 else os.urandom(size) for number, size in enumerate(sizes)]
+        sent = b"".join(pieces)
+        sink.write_pieces(pieces)
+        if len(sent) < 1 << 17 and len(sizes) <= 1024:
+            assert queue.queued == b""
+        else:
+            assert 0 < len(queue.queued) < len(sent)
+            sink.write_pieces([b"la", b"st"])  # others come first
+            sent += b"last"
+
+        received = b""
+        theirs.settimeout(0.2)
+        while len(received) + len(queue.queued) < len(sent):
+            received += theirs.recv(1 << 20)
+        assert received + queue.queued == sent
+
+
 def test_a_broken_socket_is_the_transports_to_deal_with() -> None:
     ours, theirs = socket.socketpair()
     theirs.close()
     with ours:
         queue = transport()
         PlainSink(real(queue), ours.fileno()).write(b"answer")
+        in_pieces = transport()
+        PlainSink(real(in_pieces), ours.fileno()).write_pieces([b"in ", memoryview(b"pieces")])
     assert queue.queued == b"answer"
+    assert in_pieces.queued == b"in pieces"
 
 
 def test_who_encrypts_or_has_no_socket_writes_by_itself() -> None:

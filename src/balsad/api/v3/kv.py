@@ -12,7 +12,7 @@ from balsad.server.apply import plain_txn
 from balsad.server.apply import txn as txns
 from balsad.server.plain_txn import PlainTxn, read_txn
 from balsad.server.propose import plain_put
-from balsad.server.ranges import answer_range
+from balsad.server.ranges import LargeAnswers
 from balsad.wire import uvarint
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class KvApi:
         self._auth = service.auth
         self._store = service.store
         self._header_at = service.header.at
+        self._large = LargeAnswers(service.store, service.header)
         self._operations_max = service.config.max_txn_ops
         # What `txn_now` has read and `txn` is to answer.
         self._read_raw = b""
@@ -68,9 +69,12 @@ class KvApi:
                 if kv is None:
                     return self._header_at(store.current_revision)
                 return b"%b\x12%b%b\x20\x01" % (self._header_at(store.current_revision), uvarint(len(kv)), kv)
+        answer = self._large.find(raw)
+        if answer is not None:
+            return answer
         request = decode(rpc_pb2.RangeRequest, raw)
         check_key(request)
-        return answer_range(self._store, request, self._header_at)
+        return self._large.answer(raw, request)
 
     def range(self, call: Call, raw: bytes) -> None:
         request = decode(rpc_pb2.RangeRequest, raw)
@@ -81,7 +85,7 @@ class KvApi:
             call,
             request.serializable,
             lambda who: self._auth.check_range(who, request.key, request.range_end),
-            lambda: answer_range(self._store, request, self._header_at),
+            lambda: self._large.answer(raw, request),
         )
 
     def _read(
