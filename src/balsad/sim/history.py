@@ -90,6 +90,7 @@ class LeaseStep:
     returned: float = float("inf")
     outcome: str = UNKNOWN
     told_ttl: int = 0
+    is_known: bool = True  # what was asked about is there, be it overdue
     keys: tuple[bytes, ...] = ()
     revision: int = 0
 

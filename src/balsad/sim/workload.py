@@ -299,4 +299,6 @@ class Tenant(Asker):
             response = rpc_pb2.LeaseTimeToLiveResponse.FromString(answer.message)
             step.returned, step.outcome = self.client.now, DONE
             step.told_ttl, step.revision = response.TTL, response.header.revision
+            # One that is overdue, but not revoked yet, has no time left; one that is not there was granted none.
+            step.is_known = response.grantedTTL > 0
             step.keys = tuple(response.keys)

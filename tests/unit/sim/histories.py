@@ -88,7 +88,7 @@ class Book:
     def lease(
         self, kind: str, when: tuple[float, float], lease: int = 7, *, ttl: int = 0, told: int = 0, revision: int = 1
     ) -> LeaseStep:
-        made = LeaseStep(kind, lease, "t1", "m1", when[0], ttl, when[1], DONE, told, (), revision)
+        made = LeaseStep(kind, lease, "t1", "m1", when[0], ttl, when[1], DONE, told, keys=(), revision=revision)
         self.history.leases.append(made)
         return made
 

@@ -191,6 +191,21 @@ def test_a_lease_that_lives_after_it_was_gone_is_found() -> None:
     assert "lease" in laws(write)
 
 
+def asked_then_renewed(book: Book, *, is_known: bool) -> None:
+    book.lease("grant", (1, 2), ttl=2, told=2)
+    book.lease("ask", (5, 6), told=-1).is_known = is_known
+    book.lease("renew", (7, 8), told=2)
+
+
+def test_a_lease_that_lives_after_it_was_not_found_is_found() -> None:
+    assert "lease" in laws(lambda book: asked_then_renewed(book, is_known=False))
+
+
+def test_a_lease_that_is_overdue_but_not_revoked_may_be_renewed() -> None:
+    """By the leader that follows, which gives every lease its time anew."""
+    assert laws(lambda book: asked_then_renewed(book, is_known=True)) == set()
+
+
 def test_a_grant_of_less_than_was_asked_for_is_found() -> None:
     assert "lease" in laws(lambda book: book.lease("grant", (1, 2), ttl=5, told=3) and None)
 

@@ -101,14 +101,14 @@ def _judge_answers(lease: int, steps: list[LeaseStep], truth: Truth) -> Iterator
     for step in sorted(steps, key=_by_call):
         if step.outcome != DONE:
             continue
-        is_gone = (step.kind == "renew" and step.told_ttl <= 0) or (step.kind == "ask" and step.told_ttl < 0)
+        is_gone = (step.kind == "renew" and step.told_ttl <= 0) or (step.kind == "ask" and not step.is_known)
         if step.kind == "grant" and step.told_ttl < step.ttl:
             yield f"lease {lease} was granted {step.told_ttl} s instead of {step.ttl}"
         if is_gone or step.kind == "revoke":
             known_gone = min(known_gone, step.returned)
         elif step.invoked > known_gone:
             yield f"lease {lease} lives at {step.invoked:.3f}, after it was said to be gone at {known_gone:.3f}"
-        if step.kind == "ask" and step.told_ttl >= 0:
+        if step.kind == "ask" and not is_gone:
             held = _held(lease, truth)
             if tuple(sorted(step.keys)) not in held:
                 yield f"lease {lease} was said to hold {step.keys}, it only ever held {held}"
