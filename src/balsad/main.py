@@ -72,6 +72,9 @@ log = logging.getLogger(__name__)
 
 _TLS_VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 DRAIN_S: Final = 0.5
+# What a put leaves behind is looked through twice, a few milliseconds' worth at a time, and then no more: to look
+# through a million keys' is a pause that is felt.
+GC_THRESHOLDS: Final = (3_000, 3, 1 << 30)
 """For calls under way; watchers hold theirs for ever, so with any of them it takes that long to stop."""
 
 
@@ -217,8 +220,7 @@ async def run(config: ServerConfig, env: Env) -> None:
             # What lives now lives long: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            # The second generation is kept small: to look through a million objects is a pause that is felt.
-            gc.set_threshold(20_000, 10, 5000)
+            gc.set_threshold(*GC_THRESHOLDS)
             notify()
             await _first(left, broken)
             raise asyncio.CancelledError

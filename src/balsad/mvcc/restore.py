@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from balsad.mvcc.store import Store
 
 ROWS_AT_ONCE: Final = 10_000
+FREEZE_KEYS_MIN: Final = 100_000
+"""So many keys are worth to be kept from the garbage collector; the price is garbage that it never finds, either."""
 
 
 def restore(store: Store) -> None:
@@ -54,6 +56,10 @@ def restore(store: Store) -> None:
         newest = _index_rows(store)
     finally:
         if collecting:
+            if len(store.index.live) >= FREEZE_KEYS_MIN:
+                # Else the next collection looks through it all. A full one would also lose the table of keys from its
+                # sight, as it holds nothing but bytes and ints; the next put brings it back as if it were new.
+                gc.freeze()
             gc.enable()
     # A compaction at a tombstone may have left no row as late as the revisions that were given out.
     store.current_revision = store.head = max(newest, store.compact_revision, scheduled)
