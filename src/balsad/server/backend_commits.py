@@ -29,7 +29,9 @@ class BackendCommits:
         """`observed` is told how many seconds each commit took."""
         self._backend = backend
         self._interval_s = interval_s
-        self._operations_max = operations_max
+        self.operations_max = operations_max
+        self.begun = 0
+        """Commits so far, with the one under way."""
         self._failed = failed
         self._observed = observed
         self._loop = asyncio.get_running_loop()
@@ -81,16 +83,21 @@ class BackendCommits:
             self.after_batch()
 
     @property
+    def pending_ops(self) -> int:
+        """Changes that wait for the next commit."""
+        return self._backend.pending_ops
+
+    @property
     def is_behind(self) -> bool:
         """Whether as much waits for the next commit as makes it begin early."""
         pending = self._backend.pending_ops
         # A limit below one is passed by nothing at all: then nobody would ever be done waiting.
-        return pending > 0 and pending >= self._operations_max
+        return pending > 0 and pending >= self.operations_max
 
     def after_batch(self) -> None:
         """A batch was applied: commit now if the pending writes have grown large."""
         pending = self._backend.pending_ops
-        if pending and pending >= self._operations_max:
+        if pending and pending >= self.operations_max:
             self._begin_early()
 
     def _begin_early(self) -> None:
@@ -114,6 +121,7 @@ class BackendCommits:
         if self._job is None:
             self._end(None)
             return
+        self.begun += 1
         self._idle.clear()
         self._loop.call_soon(self._step)
 

@@ -30,6 +30,9 @@ class Compactions:
         self._jobs: list[CompactionJob] = []
         self._waiting: list[tuple[CompactionJob, Callable[[], None]]] = []
         self._timer: asyncio.TimerHandle | None = None
+        # What was deleted for the commit to come, which is the one after so many.
+        self._deleted = 0
+        self._commits_begun = commits.begun
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -57,13 +60,20 @@ class Compactions:
 
     def _step(self) -> None:
         self._timer = None
-        if self._commits.is_behind:
-            # What is deleted faster than it is committed would pile up, and the one commit of it all be long.
-            self._commits.after_batch()
+        commits = self._commits
+        if commits.begun != self._commits_begun:
+            self._commits_begun = commits.begun
+            self._deleted = 0
+        if self._deleted >= commits.operations_max and commits.is_behind:
+            # What is deleted faster than it is committed would pile up, and the one commit of it all be long. Puts
+            # alone, which may fill every commit, do not keep it waiting.
+            commits.after_batch()
             self._timer = self._loop.call_later(max(self._pause_s, _BEHIND_S), self._step)
             return
         try:
+            before = commits.pending_ops
             finished = self._jobs[0].step()
+            self._deleted += commits.pending_ops - before
             if not finished:
                 self._timer = self._loop.call_later(self._pause_s, self._step)
                 return

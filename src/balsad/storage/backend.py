@@ -115,6 +115,9 @@ class CommitJob:
     def _apply_some(self) -> None:
         start = self._position
         count = len(self._sorted_keys)
+        if start and not self._append:
+            # Deletes of old revisions come first, then the puts, which are after all there is.
+            self._append = self._tx.is_append(self._bucket, self._sorted_keys[start])
         end = min(start + (_STEP_APPENDS if self._append else _STEP_CHANGES), count)
         values = self._sorted_values
         size = 0

@@ -14,10 +14,13 @@ from tests.unit.server.server_kit import in_loop
 class FakeJob:
     def __init__(self, told: list[Any], name: str, steps: int) -> None:
         self.told, self.name, self.left = told, name, steps
+        self.commits: FakeCommits | None = None  # to which it adds a hundred deletes with every step
 
     def step(self) -> bool:
         self.told.append(self.name)
         self.left -= 1
+        if self.commits is not None:
+            self.commits.pending_ops += 100
         if self.left < 0:
             raise AssertionError("stepped after its end")
         return self.left == 0
@@ -30,6 +33,9 @@ class FakeCommits:
         self.told = told
         self.is_behind = False
         self.early = 0
+        self.begun = 0
+        self.pending_ops = 0
+        self.operations_max = 1000
 
     def after_batch(self) -> None:
         self.early += 1
@@ -46,8 +52,11 @@ class World:
         self.commits = FakeCommits(self.told)
         self.compactions = Compactions(cast(BackendCommits, self.commits), pause_s=0.001, failed=self.failures.append)
 
-    def start(self, name: str, steps: int) -> None:
-        self.compactions.start(cast(CompactionJob, FakeJob(self.told, name, steps)))
+    def start(self, name: str, steps: int, *, deletes: bool = False) -> None:
+        job = FakeJob(self.told, name, steps)
+        if deletes:
+            job.commits = self.commits
+        self.compactions.start(cast(CompactionJob, job))
 
     def tell(self, what: str) -> None:
         self.compactions.when_done(lambda: self.told.append(what))
@@ -80,19 +89,24 @@ def test_one_after_the_other_and_each_is_told_of_its_own() -> None:
     in_loop(scenario())
 
 
-def test_it_waits_for_commits_that_are_behind() -> None:
-    """Else what it deletes would pile up without bound, for one long commit."""
+def test_it_waits_for_commits_that_are_behind_with_what_it_deletes() -> None:
+    """Else that would pile up without bound, for one long commit; puts alone are no reason to wait."""
 
     async def scenario() -> None:
         world = World()
         world.commits.is_behind = True
-        world.start("a", 3)
-        await asyncio.sleep(0.03)
-        assert world.told == []
+        world.commits.pending_ops = 50_000
+        world.start("a", 25, deletes=True)
+        await asyncio.sleep(0.2)
+        assert world.told == ["a"] * 10
         assert world.commits.early
+        world.commits.begun += 1
+        world.commits.pending_ops = 50_000
+        await asyncio.sleep(0.2)
+        assert world.told == ["a"] * 20
         world.commits.is_behind = False
         await world.finish()
-        assert world.told == ["a", "a", "a"]
+        assert world.told == ["a"] * 25
 
     in_loop(scenario())
 
