@@ -19,7 +19,8 @@ import balsad.main
 from balsad.__main__ import main
 from balsad.env import Env
 from balsad.env.real import RealClock, RealDisk, RealRandom
-from balsad.storage.wal import writer
+from balsad.server.member import Member
+from balsad.storage.wal import HELPER, INLINE, WalOptions
 from tests.interop.servers import Program
 
 
@@ -91,12 +92,23 @@ def faulty(**fault: Any) -> Program:
     return Program("balsad", (sys.executable, "-m", "tests.interop.faulty_member", json.dumps(fault)))
 
 
+def _fix_waiter(how: str) -> None:
+    usual = Member.wal_options
+
+    def wal_options(member: Member) -> WalOptions:
+        options = usual(member)
+        options.sync = how
+        return options
+
+    Member.wal_options = wal_options  # type: ignore[method-assign]
+
+
 def run() -> int:
     fault = json.loads(sys.argv[1])
     env = Env(clock=RealClock(), random=RealRandom(), disk=FaultyDisk(fault))
     balsad.main.real_env = lambda: env
     # Who waits for the log's disk is measured otherwise; a fault needs to know.
-    writer.INLINE_SECONDS_MAX = 0.0 if fault.get("wait") == "helper" else 60.0  # type: ignore[misc]
+    _fix_waiter(HELPER if fault.get("wait") == "helper" else INLINE)
     return main(["etcd", *sys.argv[2:]])
 
 

@@ -24,9 +24,17 @@ log = logging.getLogger(__name__)
 
 
 class Defrags:
-    def __init__(self, backend: Backend, commits: BackendCommits, *, failed: Callable[[BaseException], None]) -> None:
-        """`failed` hears of what the member can't survive."""
+    def __init__(
+        self,
+        backend: Backend,
+        commits: BackendCommits,
+        *,
+        failed: Callable[[BaseException], None],
+        expect_rush: Callable[[], None],
+    ) -> None:
+        """`failed` hears of what the member can't survive, `expect_rush` that much is about to be written."""
         self._backend = backend
+        self._expect_rush = expect_rush
         self._commits = commits
         self._failed = failed
         self._loop = asyncio.get_running_loop()
@@ -39,6 +47,7 @@ class Defrags:
     def start(self, done: Callable[[], None], failed: Callable[[str], None]) -> None:
         """Write the db file anew, after whatever was asked for before; `failed` is told why it can't be."""
         self._waiting.append((done, failed))
+        self._expect_rush()
         if len(self._waiting) == 1:
             self._commits.commit_then(self._begin)
 
@@ -81,6 +90,7 @@ class Defrags:
         if following is Next.STEP:
             self._loop.call_soon(self._step)
         elif following is Next.FLUSH:
+            self._expect_rush()
             self._flushed = self._loop.run_in_executor(None, job.flush)
             self._flushed.add_done_callback(self._on_flushed)
         else:

@@ -68,6 +68,9 @@ INBOX_BYTES_MAX: Final = 256 << 20
 TICKS_MISSED: Final = 3
 """Who has not ticked for so long has slept."""
 
+RUSH_S: Final = 3.0
+"""How long the disk is taken to be busy with what was written to it last, or by whom a backup was sent to."""
+
 
 class Driver:
     """Runs one member's raft."""
@@ -457,6 +460,10 @@ class Driver:
             return
         hard_state, self._unsaved = self._unsaved, None
         self.wal.save(hard_state, [], False, None)
+
+    def expect_rush(self) -> None:
+        """Much else is about to be written to the disk; whoever goes on with that says so again."""
+        self.wal.expect_rush(RUSH_S)
 
     def abandon(self) -> None:
         """Neither write nor answer anything any more."""

@@ -189,7 +189,7 @@ class Member:
             observed=self.metrics.backend_commit_s.observe,
         )
         self.compactions = Compactions(self.commits, pause_s=config.compaction_sleep_interval_s, failed=self._failed)
-        self.defrags = Defrags(backend, self.commits, failed=self._failed)
+        self.defrags = Defrags(backend, self.commits, failed=self._failed, expect_rush=self.driver.expect_rush)
         self.applier.on_compaction = self.compactions.start
         backend.before_commit.append(self._before_commit)
         self.snapshots = Snapshots(
@@ -376,7 +376,8 @@ class Member:
         )
         fileno = self.booted.wal.fileno()
         if fileno >= 0:
-            self._loop.add_reader(fileno, self.booted.wal.on_readable)
+            self._watch_wal(fileno, True)
+        self.booted.wal.on_watch(self._watch_wal)
         self.booted.wal.failed = self._failed
         self.driver.drain()
         config = self.config
@@ -519,6 +520,12 @@ class Member:
             log.warning("leadership transfer failed", extra={"error": error.text})
             return
         await finished
+
+    def _watch_wal(self, fileno: int, is_wanted: bool) -> None:
+        if is_wanted:
+            self._loop.add_reader(fileno, self.booted.wal.on_readable)
+        else:
+            self._loop.remove_reader(fileno)
 
     def _close(self) -> None:
         fileno = self.booted.wal.fileno()

@@ -408,6 +408,10 @@ class Service:
         """Write the db file anew, without its free pages; all else goes on meanwhile."""
         self._defrags.start(done, failed)
 
+    def expect_rush(self) -> None:
+        """Much is about to be written to the disk, here or by whom it is sent to."""
+        self.driver.expect_rush()
+
 
 def _nothing() -> None:
     pass

@@ -135,7 +135,12 @@ class Snapshots:
         """The file is there: say so in the log, and let go of what came before."""
         if self._log_storage.snapshot().index != snapshot.index:
             return  # while it was written, a newer one came from the leader
-        self._wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
+        record = WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state)
+        self._wal.save_snapshot(record, lambda: self._recorded(snapshot))
+
+    def _recorded(self, snapshot: Snapshot) -> None:
+        if self._stopped or self._log_storage.snapshot().index != snapshot.index:
+            return
         self._wal.release_lock_to(snapshot.index)
         log.info("saved snapshot", extra={"snapshot-index": snapshot.index})
         # Followers that are a little behind are served from the entries kept.

@@ -36,6 +36,7 @@ from balsad.storage.wal import (
     valid_snapshot_entries,
     wal_exists,
 )
+from balsad.storage.wal import segments as wal_segments
 from balsad.storage.wal import writer as wal_writer
 from balsad.storage.wal.record import CRC, ENTRY, METADATA, SNAPSHOT, STATE, encode_record
 from balsad.storage.wal.replay import Decoder
@@ -442,7 +443,7 @@ def test_a_full_disk_leaves_no_half_batch(path: str) -> None:
 
 
 def test_a_log_has_one_writer(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal_writer, "_LOCK_TRIES", 1)
+    monkeypatch.setattr(wal_segments, "_LOCK_TRIES", 1)
     wal = Wal.create(DISK, path, WHOSE, SMALL)
 
     with pytest.raises(WalLockedError, match=r"0000000000000000-0000000000000000\.wal: fileutil: file already locked"):

@@ -54,7 +54,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def helper_of(wal: Wal) -> HelperProcess:
-    waiter = wal._waiter
+    waiter = wal._way.waiter
     assert isinstance(waiter, HelperProcess)
     return waiter
 
@@ -187,7 +187,7 @@ from balsad.raft.messages import Entry
 from balsad.storage.wal import HELPER, Wal, WalOptions
 
 wal = Wal.create(RealDisk(), sys.argv[1], b"x", WalOptions(sync=HELPER))
-print(wal._waiter.pid, flush=True)
+print(wal._way.waiter.pid, flush=True)
 wal.save(None, [Entry(0, 1, 1, b"a")], True, lambda: None)
 time.sleep(60)
 """

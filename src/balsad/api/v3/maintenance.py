@@ -207,6 +207,7 @@ class _SnapshotCall:
             if not self._asked:
                 self._asked = True
                 service = self._service
+                service.expect_rush()
                 service.access.for_maintenance(self._call, lambda: service.commit_then(self._begin))
         except RequestError as error:
             self._call.fail(error.code, error.text)
@@ -232,6 +233,8 @@ class _SnapshotCall:
         if snapshot is None or self._pumping:
             return
         call = self._call
+        # Who stores it may do so on this very disk.
+        self._service.expect_rush()
         for _ in range(CHUNKS_PER_TURN):
             if call.closed:
                 self._close()

@@ -1,5 +1,6 @@
 """etcd's write-ahead log: written, read, repaired, purged."""
 
+from balsad.storage.wal.options import AUTO, HELPER, INLINE, NO_SYNC, WalOptions
 from balsad.storage.wal.record import (
     WalSnapshot,
     decode_metadata,
@@ -26,7 +27,7 @@ from balsad.storage.wal.segments import (
     wal_exists,
 )
 from balsad.storage.wal.waiter import Waiter
-from balsad.storage.wal.writer import AUTO, HELPER, INLINE, NO_SYNC, Wal, WalOptions
+from balsad.storage.wal.writer import Wal
 
 __all__ = [
     "AUTO",

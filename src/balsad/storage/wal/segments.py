@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import Final
 
 from balsad.env import Disk
@@ -19,6 +20,9 @@ from balsad.storage.errors import StorageError, os_error
 SEGMENT_BYTES: Final = 64_000_000
 
 _NAME: Final = re.compile(r"([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16})\.wal")
+
+_LOCK_TRIES: Final = 100
+_LOCK_PAUSE_S: Final = 0.02
 
 
 class WalNotFoundError(StorageError):
@@ -106,6 +110,16 @@ def open_locked(disk: Disk, path: str, flags: int) -> int:
         disk.close(fd)
         raise os_error(path, "flock", error) from error
     return fd
+
+
+def open_patiently(disk: Disk, path: str) -> int:
+    """Open and lock a segment; a server that was killed may have left its helper a last sync to finish."""
+    for _try in range(_LOCK_TRIES):
+        try:
+            return open_locked(disk, path, os.O_RDWR)
+        except WalLockedError:
+            time.sleep(_LOCK_PAUSE_S)
+    return open_locked(disk, path, os.O_RDWR)
 
 
 def write_all(disk: Disk, fd: int, data: bytes, offset: int) -> None:

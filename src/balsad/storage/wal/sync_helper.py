@@ -1,7 +1,7 @@
 """The process that waits for a slow disk, so that the event loop need not.
 
 Run as `python -I -S sync_helper.py FD`: stdlib only, no import of the house.
-FD is one end of a SOCK_SEQPACKET pair. Requests, each answered by one packet:
+FD is one end of a SOCK_SEQPACKET pair. Requests, each but the first answered by one packet:
 
     T + fd                        this is the log's last segment from now on
     S                             fdatasync it
@@ -42,7 +42,8 @@ def serve(connection: socket.socket) -> None:
                 if tail >= 0:
                     os.close(tail)
                 tail = fds[0]
-            elif kind in (b"S", b"C"):
+                continue
+            if kind in (b"S", b"C"):
                 step = 1
                 began = time.perf_counter()
                 os.fdatasync(tail)

@@ -1,4 +1,4 @@
-"""Who waits for the disk: nobody on a fast one, a helper process on a slow one.
+"""Who waits for a slow disk: a helper process.
 
 A thread would have to win the interpreter back from a busy event loop after
 each system call (40 ms and more at the 99th percentile); a process does not.
@@ -17,9 +17,6 @@ from typing import Final, Protocol
 
 from balsad.env import Disk
 from balsad.storage.errors import StorageError
-
-# Below this an fdatasync costs less than handing it over and being woken again.
-INLINE_SECONDS_MAX: Final = 0.0005
 
 _PROBES: Final = 5
 _ANSWER: Final = struct.Struct("<Bid")
@@ -79,7 +76,6 @@ class HelperProcess:
 
     def use(self, fd: int) -> None:
         self._send(b"T", [fd])
-        self.result("")
 
     def sync(self) -> None:
         self._send(b"S", [])

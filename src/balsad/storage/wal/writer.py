@@ -15,13 +15,13 @@ Source: etcd server/wal/wal.go, file_pipeline.go.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Final
 
 from balsad.env import Disk
 from balsad.raft.messages import Entry, HardState
 from balsad.storage.errors import StorageError, os_error
+from balsad.storage.wal.options import AUTO, HELPER, NO_SYNC, WalOptions
 from balsad.storage.wal.record import (
     CRC,
     METADATA,
@@ -35,22 +35,17 @@ from balsad.storage.wal.record import (
 from balsad.storage.wal.repair import repair
 from balsad.storage.wal.replay import Decoder, Replay, WalTornError, replay
 from balsad.storage.wal.segments import (
-    SEGMENT_BYTES,
     Segment,
-    WalLockedError,
     open_locked,
+    open_patiently,
     segment_name,
     segments_from,
     wal_exists,
     write_all,
 )
-from balsad.storage.wal.waiter import INLINE_SECONDS_MAX, HelperProcess, Waiter, measure_sync
-
-# Who waits for the disk.
-AUTO: Final = "auto"  # measured when the log is opened
-INLINE: Final = "inline"
-HELPER: Final = "helper"
-NO_SYNC: Final = "no-sync"  # nobody: --unsafe-no-fsync
+from balsad.storage.wal.sync_choice import INLINE_SECONDS_MAX, SyncChoice
+from balsad.storage.wal.sync_way import SyncWay
+from balsad.storage.wal.waiter import measure_sync
 
 # Where a file has only been allocated, a write also changes what the file system notes of its extents, and the
 # sync waits for its journal as well. So zeros go ahead of the log, to the next multiple of this: syncing a batch of
@@ -58,33 +53,6 @@ NO_SYNC: Final = "no-sync"  # nobody: --unsafe-no-fsync
 # the zeros cost.
 _ZEROS_BYTES: Final = 256 * 1024
 _ZEROS_BATCH_MAX: Final = 64 * 1024
-
-_LOCK_TRIES: Final = 100
-_LOCK_PAUSE_S: Final = 0.02
-
-
-class WalOptions:
-    """How a log is written; one value for all its segments."""
-
-    __slots__ = ("clock", "make_waiter", "on_sync", "on_write", "segment_bytes", "sync")
-
-    def __init__(
-        self,
-        *,
-        sync: str = AUTO,
-        segment_bytes: int = SEGMENT_BYTES,
-        on_sync: Callable[[float], None] | None = None,
-        on_write: Callable[[int], None] | None = None,
-        clock: Callable[[], float] = time.perf_counter,
-        make_waiter: Callable[[], Waiter] = HelperProcess,
-    ) -> None:
-        """`on_sync` hears the seconds of every fdatasync, `on_write` the bytes of every write."""
-        self.sync = sync
-        self.segment_bytes = segment_bytes
-        self.on_sync = on_sync
-        self.on_write = on_write
-        self.clock = clock
-        self.make_waiter = make_waiter
 
 
 class Wal:
@@ -99,7 +67,7 @@ class Wal:
         self._on_write = self._options.on_write
         self._clock = self._options.clock
         self._no_sync = self._options.sync == NO_SYNC
-        self._waiter: Waiter | None = None
+        self._way = SyncWay(self._options.make_waiter, self._clock)
         self._segments: list[Segment] = []
         self._decoder: Decoder | None = None
         self._start = WalSnapshot()
@@ -113,12 +81,19 @@ class Wal:
         self._next: Segment | None = None  # the one prepared
         self._next_number = 0
         self._done: Callable[[], None] | None = None
+        # Who wait for records: of those that the sync under way covers, and of those that came after it had begun.
+        self._covered: list[Callable[[], None]] = []
+        self._uncovered: list[Callable[[], None]] = []
         self._cutting: Segment | None = None  # the segment the waiter is moving to
         self._error: StorageError | None = None
         self._closed = False
         self.path = path
         # Hears of a write or sync that failed after `save` had returned.
         self.failed: Callable[[StorageError], None] | None = None
+
+    def on_watch(self, watch: Callable[[int, bool], None]) -> None:
+        """Have `watch` told of a `fileno` that is to be watched from now on (True), or no more (False)."""
+        self._way.watch = watch
 
     # Beginning
 
@@ -180,8 +155,7 @@ class Wal:
             return
         self._done = None
         self._closed = True
-        if self._waiter is not None:
-            self._waiter.close()
+        self._way.close()
         for segment in self._segments:
             self._disk.close(segment.fd)
         if self._next is not None:
@@ -197,7 +171,7 @@ class Wal:
         wal._start = start
         for segment in segments_from(disk, path, start.index):
             try:
-                segment.fd = _open_patiently(disk, segment.path)
+                segment.fd = open_patiently(disk, segment.path)
             except StorageError:
                 wal.abandon()
                 raise
@@ -268,16 +242,15 @@ class Wal:
                 seconds = measure_sync(self._disk, self._fd, self._offset, self._clock)
             except OSError as error:
                 raise os_error(self._segments[-1].path, "fdatasync", error, offset=self._offset) from error
+            self._way.choice = SyncChoice(by_helper=seconds > INLINE_SECONDS_MAX)
             if seconds > INLINE_SECONDS_MAX:
                 how = HELPER
         if how == HELPER:
             try:
-                self._waiter = self._options.make_waiter()
+                self._way.start_now(self._fd)
             except OSError as error:
                 if self._options.sync == HELPER:
                     raise os_error(self.path, "start of the helper process", error) from error
-            else:
-                self._waiter.use(self._fd)
         self._prepare_next()
 
     # Writing
@@ -317,18 +290,26 @@ class Wal:
                 if self._cut(done):
                     return
             elif must_sync:
-                if done is not None and self._waiter is not None:
-                    self._done = done
-                    self._waiter.sync()
+                waiter = self._way.helper(self._fd) if done is not None else None
+                if waiter is not None:
+                    self._begin_wait(done)
+                    waiter.sync()
                     return
                 self._sync()
         if done is not None:
             done()
 
-    def save_snapshot(self, snapshot: WalSnapshot) -> None:
-        """Record that the log may be read from here on; returns when it is on disk.
+    def _begin_wait(self, done: Callable[[], None] | None) -> None:
+        """The helper is to sync all that was written so far."""
+        self._done = done
+        self._covered.extend(self._uncovered)
+        self._uncovered.clear()
 
-        It may come while a save is under way. Raises: StorageError.
+    def save_snapshot(self, snapshot: WalSnapshot, done: Callable[[], None] | None = None) -> None:
+        """Record that the log may be read from here on; with `done` None it returns when that is on disk.
+
+        It may come while a save is under way: then `done` is called after the sync of one that follows, else at once.
+        Raises: StorageError.
         """
         if self._error is not None:
             raise self._error
@@ -340,7 +321,11 @@ class Wal:
         self._write(record)
         self._crc = crc
         self._last_index = max(self._last_index, snapshot.index)
-        self._sync()
+        if done is not None:
+            self._uncovered.append(done)
+            if self._done is not None:
+                return
+        self._sync_uncovered()
 
     def sync(self) -> None:
         """Return when all that was written is on disk. Raises StorageError."""
@@ -390,8 +375,12 @@ class Wal:
             failure = os_error(self._segments[-1].path, "fdatasync", error)
             self._fail(failure)
             raise failure from error
+        self._note_sync(self._clock() - began)
+
+    def _note_sync(self, seconds: float) -> None:
+        self._way.note(seconds)
         if self._on_sync is not None:
-            self._on_sync(self._clock() - began)
+            self._on_sync(seconds)
 
     def _fail(self, error: StorageError) -> None:
         """After a failed write or sync nobody knows what is on disk: nothing more goes in."""
@@ -402,12 +391,20 @@ class Wal:
 
     def fileno(self) -> int:
         """What the event loop must watch for reading, calling `on_readable`; -1 when nothing needs it."""
-        return -1 if self._waiter is None else self._waiter.fileno()
+        return self._way.fileno()
+
+    def expect_rush(self, for_s: float) -> None:
+        """Much else is going to be written to the disk for so many seconds: no save is to wait for that itself."""
+        if not self._closed:
+            self._way.expect_rush(for_s, self._fd)
 
     def on_readable(self) -> None:
         """The helper is through: call `done`, or `failed`."""
-        waiter = self._waiter
+        waiter = self._way.waiter
         if waiter is None:
+            return
+        if self._way.is_starting:
+            self._way.started(self.path)
             return
         try:
             seconds = waiter.result(self._segments[-1].path)
@@ -423,15 +420,30 @@ class Wal:
         if done is None:
             return
         self._done = None
-        if self._on_sync is not None and seconds:
-            self._on_sync(seconds)
+        if seconds:
+            self._note_sync(seconds)
+        covered, self._covered = self._covered, []
         done()
+        for told_of in covered:
+            told_of()
+        if self._done is None and self._uncovered and self._error is None:
+            try:
+                self._sync_uncovered()
+            except StorageError as error:
+                if self.failed is not None:
+                    self.failed(error)
+
+    def _sync_uncovered(self) -> None:
+        self._sync()
+        uncovered, self._uncovered = self._uncovered, []
+        for told_of in uncovered:
+            told_of()
 
     def _settle_cut(self) -> None:
         """Wait here for a change of segment that is under way; its `done` comes from the event loop still."""
         if self._cutting is None:
             return
-        waiter = self._waiter
+        waiter = self._way.waiter
         assert waiter is not None
         try:
             seconds = waiter.result(self._segments[-1].path)
@@ -439,8 +451,7 @@ class Wal:
         except StorageError as error:
             self._fail(error)
             raise
-        if self._on_sync is not None:
-            self._on_sync(seconds)
+        self._note_sync(seconds)
         waiter.nudge()
 
     # Segments
@@ -467,13 +478,14 @@ class Wal:
             # What is preallocated and not used goes back to the disk.
             self._disk.ftruncate(old.fd, self._offset)
             write_all(self._disk, new.fd, head, 0)
-            if done is not None and self._waiter is not None:
+            waiter = self._way.helper(old.fd) if done is not None else None
+            if waiter is not None:
                 folder = self._disk.open(self.path, os.O_RDONLY)
                 self._crc = crc
                 self._offset = len(head)
-                self._done = done
+                self._begin_wait(done)
                 self._cutting = new
-                self._waiter.cut(new.fd, folder, aside, new.path)
+                waiter.cut(new.fd, folder, aside, new.path)
                 self._disk.close(folder)
                 return True
             if not self._no_sync:
@@ -489,8 +501,8 @@ class Wal:
         self._offset = len(head)
         self._cutting = new
         self._adopt()
-        if self._waiter is not None:
-            self._waiter.use(self._fd)
+        if self._way.waiter is not None:
+            self._way.waiter.use(self._fd)
         return False
 
     def _adopt(self) -> None:
@@ -556,8 +568,8 @@ class Wal:
 
     @property
     def is_inline(self) -> bool:
-        """Whether `save` itself waits for the disk."""
-        return self._waiter is None
+        """Whether `save` itself waits for the disk, as things are."""
+        return self._way.is_inline
 
     def close(self) -> None:
         """Sync what is written and let go of all files; a log that failed is only let go of. Raises StorageError."""
@@ -570,20 +582,9 @@ class Wal:
         finally:
             self._done = None
             self._closed = True
-            if self._waiter is not None:
-                self._waiter.close()
+            self._way.close()
             for segment in self._segments:
                 self._disk.close(segment.fd)
             if self._next is not None:
                 self._disk.unlink(self._next.path)
                 self._disk.close(self._next.fd)
-
-
-def _open_patiently(disk: Disk, path: str) -> int:
-    """Open and lock a segment; a server that was killed may have left its helper a last sync to finish."""
-    for _try in range(_LOCK_TRIES):
-        try:
-            return open_locked(disk, path, os.O_RDWR)
-        except WalLockedError:
-            time.sleep(_LOCK_PAUSE_S)
-    return open_locked(disk, path, os.O_RDWR)
