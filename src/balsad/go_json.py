@@ -1,4 +1,4 @@
-"""Strings as Go's encoding/json writes them, for JSON that must be equal byte for byte.
+"""Strings as Go's encoding/json writes them, for JSON that must be equal byte for byte; and JSON from outside, read.
 
 Go escapes `<`, `>`, `&`, U+2028 and U+2029, knows short forms only for quote,
 backslash, newline, carriage return and tab, leaves the rest as UTF-8, and
@@ -10,9 +10,10 @@ Source: Go encoding/json encodeState.string.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 _SPECIAL: Final = re.compile('[\x00-\x1f"\\\\<>&\u2028\u2029\ud800-\udfff]')
 _SHORT: Final[dict[str, str]] = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -46,3 +47,11 @@ def byte_order(text: str) -> bytes:
     except UnicodeEncodeError:
         # Half a surrogate pair, which only somebody else's JSON can bring.
         return text.encode("utf-8", "replace")
+
+
+def loads(text: str | bytes) -> Any:
+    """Python's reading of a JSON text. Raises ValueError, also for one so deep that Python's reader gives it up."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON too deep") from error

@@ -16,6 +16,9 @@ LAST: Final[list[bytes]] = [bytes((i,)) if i < 128 else bytes((i & 127 | 128, i 
 MORE: Final[list[bytes]] = [bytes((i & 127 | 128, i >> 7 | 128)) for i in range(16384)]
 
 UINT64_MASK: Final = 0xFFFFFFFFFFFFFFFF
+_FIELD_NUMBER_MAX: Final = (1 << 29) - 1
+GROUPS_MAX: Final = 100
+"""Groups that may lie in one another; no message of etcd has any."""
 
 
 class WireError(ValueError):
@@ -68,8 +71,10 @@ def to_int64(value: int) -> int:
 def skip_field(data: bytes, pos: int, tag: int) -> int:
     """The place after the field whose tag was just read. Raises WireError."""
     kind = tag & 7
-    if tag >> 3 == 0:
-        raise WireError("field number 0")
+    if kind == 3:
+        return _skip_group(data, pos, tag)
+    if not 0 < tag >> 3 <= _FIELD_NUMBER_MAX:
+        raise WireError(f"field number {tag >> 3}")
     if kind == 0:
         return read_uvarint(data, pos)[1]
     if kind == 2:
@@ -79,19 +84,42 @@ def skip_field(data: bytes, pos: int, tag: int) -> int:
         pos += 4
     elif kind == 1:
         pos += 8
-    elif kind == 3:
-        while True:
-            inner, pos = read_uvarint(data, pos)
-            if inner & 7 == 4:
-                if inner >> 3 != tag >> 3:
-                    raise WireError("group ends with another field number")
-                return pos
-            pos = skip_field(data, pos, inner)
     else:
         raise WireError(f"illegal wire type {kind}")
     if pos > len(data):
         raise WireError("unexpected end of message")
     return pos
+
+
+def skip_unknown(data: bytes, pos: int) -> int:
+    """The place after the field at `pos`, for who knows its own fields by tags of one byte. Raises WireError."""
+    tag, after = read_uvarint(data, pos)
+    if tag < 128 and after > pos + 1:
+        # One of its own, perhaps, written as nobody writes it.
+        raise WireError("a tag longer than it need be")
+    return skip_field(data, after, tag)
+
+
+def _skip_group(data: bytes, pos: int, tag: int) -> int:
+    """The place after the group that `tag` opens, and all that lies in it."""
+    # A loop: calls within calls would end with the stack, and compiled with the process.
+    open_tags = [tag]
+    while True:
+        if not 0 < tag >> 3 <= _FIELD_NUMBER_MAX:
+            raise WireError(f"field number {tag >> 3}")
+        tag, pos = read_uvarint(data, pos)
+        kind = tag & 7
+        if kind == 4:
+            if open_tags.pop() != tag - 1:
+                raise WireError("group ends with another field number")
+            if not open_tags:
+                return pos
+        elif kind == 3:
+            if len(open_tags) == GROUPS_MAX:
+                raise WireError("groups within groups")
+            open_tags.append(tag)
+        else:
+            pos = skip_field(data, pos, tag)
 
 
 def bytes_field(number: int, value: bytes) -> bytes:

@@ -73,10 +73,11 @@ def status_of(headers: list[tuple[bytes, bytes]], ended: bool) -> Status | None:
     if http_status.startswith(b"1"):
         return None
     if code is not None and ended:
-        return Status(int(code) if code.isdigit() else UNKNOWN, _unpercent(text))
+        return Status(int(code) if code.isdigit() and len(code) < 10 else UNKNOWN, _unpercent(text))
     if http_status and (http_status != b"200" or not content_type.startswith(b"application/grpc")):
-        number = int(http_status) if http_status.isdigit() else 0
-        said = f'unexpected HTTP status code received from server: {number}; content-type "{content_type.decode()}"'
+        number = int(http_status) if http_status.isdigit() and len(http_status) < 10 else 0
+        shown = content_type.decode("utf-8", "backslashreplace")
+        said = f'unexpected HTTP status code received from server: {number}; content-type "{shown}"'
         return Status(_HTTP_CODES.get(number, UNKNOWN), said)
     if ended:
         return Status(INTERNAL, "server closed the stream without sending trailers")

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import json
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from balsad import go_json
 from balsad.config import StartError, parse_url_map
 from balsad.discovery.refusals import (
     BAD_ENDPOINT,
@@ -120,7 +120,7 @@ class Registry:
         if status >= 500:
             raise ConnectionError(f"unexpected status {status} from {url}")
         try:
-            answer = json.loads(body)
+            answer = go_json.loads(body)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

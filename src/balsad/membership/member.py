@@ -15,7 +15,6 @@ Source: etcd membership/member.go, cluster.go (ConfigChangeContext).
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -156,7 +155,7 @@ def decode_tree_member(member_id: int, raft_attributes: str, attributes: str | N
 def _json(data: bytes | str) -> object:
     try:
         text = data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
-        value: object = json.loads(text)
+        value: object = go_json.loads(text)
     except ValueError as error:
         raise MemberFormatError(f"expected JSON, found {data!r}: {error}") from error
     return value

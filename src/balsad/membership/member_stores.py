@@ -16,7 +16,6 @@ Source: etcd membership/store.go, cluster.go.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -154,7 +153,7 @@ class BucketMembers:
         if value is None:
             return Downgrade()
         try:
-            fields = json.loads(value)
+            fields = go_json.loads(value)
             downgrade = Downgrade(target=str(fields.get("target-version", "")), enabled=bool(fields.get("enabled")))
         except (ValueError, AttributeError) as error:
             raise MemberFormatError(f"bucket cluster, key downgrade: expected JSON, found {value!r}") from error

@@ -59,8 +59,9 @@ class AnswerReader:
     def feed(self, data: bytes) -> bytes:
         """The bytes of the body in `data`. Raises: BrokenAnswerError."""
         if self._state == _AT_HEAD:
+            seen = max(0, len(self._head) - 3)
             self._head += data
-            data = self._read_head()
+            data = self._read_head(seen)
             if self._state == _AT_HEAD:
                 return b""
         if self._state == _AT_CHUNKS:
@@ -84,29 +85,31 @@ class AnswerReader:
         elif self._state != _COMPLETE:
             raise BrokenAnswerError("EOF" if self._state == _AT_HEAD and not self._head else "unexpected EOF")
 
-    def _read_head(self) -> bytes:
-        """Parse the head if it is whole; gives what came behind it."""
-        found = _HEAD_END.search(self._head)
-        if found is None:
-            if len(self._head) > HEAD_BYTES_MAX:
-                raise BrokenAnswerError("head of the answer is too large")
-            return b""
-        lines = self._head[: found.start()].split(b"\n")
-        rest = self._head[found.end() :]
-        status = _STATUS_LINE.fullmatch(lines[0].rstrip(b"\r"))
-        if status is None:
-            raise BrokenAnswerError(f"malformed HTTP response {lines[0][:64]!r}")
-        headers: dict[str, str] = {}
-        for line in lines[1:]:
-            name, colon, value = line.decode("latin-1").partition(":")
-            if not colon or not name or name != name.strip():
-                raise BrokenAnswerError(f"malformed MIME header line {line[:64]!r}")
-            headers.setdefault(name.lower(), value.strip())
-        code = int(status.group(1))
-        if code < 200:
+    def _read_head(self, seen: int) -> bytes:
+        """Parse the head if it is whole, which its first `seen` bytes are not; gives what came behind it."""
+        while True:
+            found = _HEAD_END.search(self._head, seen)
+            if found is None:
+                if len(self._head) > HEAD_BYTES_MAX:
+                    raise BrokenAnswerError("head of the answer is too large")
+                return b""
+            lines = self._head[: found.start()].split(b"\n")
+            rest = self._head[found.end() :]
+            status = _STATUS_LINE.fullmatch(lines[0].rstrip(b"\r"))
+            if status is None:
+                raise BrokenAnswerError(f"malformed HTTP response {lines[0][:64]!r}")
+            headers: dict[str, str] = {}
+            for line in lines[1:]:
+                name, colon, value = line.decode("latin-1").partition(":")
+                if not colon or not name or name != name.strip():
+                    raise BrokenAnswerError(f"malformed MIME header line {line[:64]!r}")
+                headers.setdefault(name.lower(), value.strip())
+            code = int(status.group(1))
+            if code >= 200:
+                break
             # An interim answer; the real one follows.
             self._head = rest
-            return self._read_head()
+            seen = 0
         self._head = b""
         self.status = code
         self.headers = headers

@@ -7,7 +7,6 @@ server.go (downgradeEnabledHandler); of 3.5.33 where it fixed something.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +20,7 @@ from balsad.errors import (
     MemberNotLearnerError,
     RequestError,
 )
-from balsad.go_json import quote
+from balsad.go_json import loads, quote
 from balsad.lease import LeaseExpiredError, NotPrimaryError
 from balsad.membership import MemberRemovedError, encode_members, format_id, peer_text
 from balsad.observe.logs import get_logger
@@ -240,7 +239,7 @@ class MemberPages:
 
 def revision_of(body: bytes) -> int:
     """The revision in `{"revision":N}`, 0 without one. Raises: ValueError. Source: Go's encoding/json."""
-    fields = json.loads(body)
+    fields = loads(body)
     if fields is None:
         return 0
     if not isinstance(fields, dict):

@@ -6,11 +6,11 @@ Source: etcd rafthttp probing_status.go, xiang90/probing prober.go, status.go.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from balsad import go_json
 from balsad.durations import format_seconds
 from balsad.membership import format_id
 from balsad.observe.logs import get_logger
@@ -134,7 +134,7 @@ class Prober:
 
 def clock_of(body: bytes) -> float:
     """The Unix seconds in the answer to a probe. Raises: ValueError."""
-    health = json.loads(body)
+    health = go_json.loads(body)
     if not isinstance(health, dict) or health.get("OK") is not True or not isinstance(health.get("Now"), str):
         raise ValueError(f"unexpected answer to a probe: {body[:64]!r}")
     # Python knows microseconds, Go writes nanoseconds.

@@ -6,13 +6,13 @@ Source: etcd cluster_util.go, leasehttp/http.go, corrupt.go (HashByRev); of 3.5.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
+from balsad import go_json
 from balsad.config import Url, parse_url
 from balsad.errors import (
     ClusterIDMismatchError,
@@ -276,7 +276,7 @@ def _hash_of(answer: Answer) -> HashKv:
     if answer.status != 200:
         raise PeerQuestionError(f"unknown error: {text}")
     try:
-        fields = json.loads(answer.body)
+        fields = go_json.loads(answer.body)
         header = fields.get("header") or {}
         return HashKv(
             hash=int(fields.get("hash", 0)),
@@ -289,7 +289,7 @@ def _hash_of(answer: Answer) -> HashKv:
 
 def _versions_of(body: bytes) -> Versions:
     """Raises: ValueError."""
-    fields = json.loads(body)
+    fields = go_json.loads(body)
     if not isinstance(fields, dict):
         raise ValueError(f"expected a JSON object, found {body[:64]!r}")
     server, cluster = fields.get("etcdserver", ""), fields.get("etcdcluster", "")

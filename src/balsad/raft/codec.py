@@ -27,7 +27,7 @@ from balsad.raft.messages import (
     Message,
     Snapshot,
 )
-from balsad.wire import WireError, read_uvarint, skip_field, uvarint
+from balsad.wire import WireError, read_uvarint, skip_field, skip_unknown, uvarint
 
 # Fields that hold a length and as many bytes, as tag numbers on the wire.
 _BYTES_1: Final = 0x0A
@@ -101,8 +101,7 @@ def decode_entry(data: bytes) -> Entry:
         elif tag == _BYTES_4:
             payload, pos = _read_bytes(data, pos + 1)
         else:
-            tag, pos = read_uvarint(data, pos)
-            pos = skip_field(data, pos, tag)
+            pos = skip_unknown(data, pos)
     return Entry(kind, term, index, payload)
 
 
@@ -200,6 +199,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 def decode_snapshot(data: bytes) -> Snapshot:
     """The Snapshot of these bytes. Raises WireError."""
     snapshot = Snapshot()
+    has_metadata = False
     pos = 0
     end = len(data)
     while pos < end:
@@ -207,6 +207,9 @@ def decode_snapshot(data: bytes) -> Snapshot:
         if tag == _BYTES_1:
             snapshot.data, pos = _read_bytes(data, pos)
         elif tag == _BYTES_2:
+            if has_metadata:
+                raise WireError("metadata in pieces")
+            has_metadata = True
             metadata, pos = _read_bytes(data, pos)
             _decode_snapshot_metadata(metadata, snapshot)
         else:
@@ -215,11 +218,15 @@ def decode_snapshot(data: bytes) -> Snapshot:
 
 
 def _decode_snapshot_metadata(data: bytes, snapshot: Snapshot) -> None:
+    has_conf_state = False
     pos = 0
     end = len(data)
     while pos < end:
         tag, pos = read_uvarint(data, pos)
         if tag == _BYTES_1:
+            if has_conf_state:
+                raise WireError("a conf state in pieces")
+            has_conf_state = True
             conf_state, pos = _read_bytes(data, pos)
             snapshot.conf_state = decode_conf_state(conf_state)
         elif tag == 0x10:
@@ -374,12 +381,12 @@ def encode_message(message: Message) -> bytes:
 def decode_message(data: bytes) -> Message:
     """The Message of these bytes; an empty snapshot in it reads as None. Raises WireError."""
     message = Message(0)
-    _decode_fields(message, data, 0, 0)
+    _decode_fields(message, data, 0, 0, False)
     return message
 
 
-def _decode_fields(message: Message, data: bytes, pos: int, depth: int) -> None:
-    """Take in the fields from `pos` on, of a message that lies in so many others."""
+def _decode_fields(message: Message, data: bytes, pos: int, depth: int, has_snapshot: bool) -> None:
+    """Take in the fields from `pos` on, of a message that lies in so many others; its snapshot may lie before them."""
     end = len(data)
     while pos < end:
         tag = data[pos]
@@ -404,6 +411,10 @@ def _decode_fields(message: Message, data: bytes, pos: int, depth: int) -> None:
         elif tag == 0x40:
             message.commit, pos = read_uvarint(data, pos)
         elif tag == _BYTES_9:
+            if has_snapshot:
+                # Others would read both as one; nobody writes that, and one is enough to hold.
+                raise WireError("a snapshot in pieces")
+            has_snapshot = True
             encoded, pos = _read_bytes(data, pos)
             message.snapshot = None if encoded == _EMPTY_SNAPSHOT else decode_snapshot(encoded)
         elif tag == 0x50:
@@ -421,7 +432,7 @@ def _decode_fields(message: Message, data: bytes, pos: int, depth: int) -> None:
                 # Compiled, nothing else would end this before the stack does.
                 raise WireError("messages within messages")
             response = Message(0)
-            _decode_fields(response, encoded, 0, depth + 1)
+            _decode_fields(response, encoded, 0, depth + 1, False)
             message.responses.append(response)
         else:
             pos = skip_field(data, pos, tag)
@@ -451,6 +462,7 @@ class MessageReader:
             return message
         like = known[1]
         message = Message(like.type, like.to, like.from_, like.term, like.log_term)
+        has_snapshot = False
         pos = len(known[0])
         end = len(data)
         if pos < end and data[pos] == 0x30:
@@ -458,9 +470,10 @@ class MessageReader:
             if pos < end and data[pos] == 0x40:
                 message.commit, pos = read_uvarint(data, pos + 1)
                 if data.startswith(_PLAIN, pos):
+                    has_snapshot = True
                     pos += len(_PLAIN)
         if pos < end:
-            _decode_fields(message, data, pos, 0)
+            _decode_fields(message, data, pos, 0, has_snapshot)
         return message
 
     def _learn(self, message: Message) -> None:

@@ -1,8 +1,11 @@
 """JSON read as Go's encoding/json reads it: the same texts are taken, the same words said of the others.
 
-Values stay raw until their field's type is known:
+Values stay raw, as places in the text, until their field's type is known:
 
-    object_fields(b'{"key":"YQ==","limit":"3"}')  ->  {"key": b'"YQ=="', "limit": b'"3"'}
+    object_fields(b'{"key":"YQ==","limit":"3"}', 0, ends)  ->  {"key": (7, 13), "limit": (22, 25)}
+
+Where each object and array ends is noted when the text is first scanned (`ends`, by where it begins), so that values
+within values are not gone through again for every level.
 
 Source: Go encoding/json scanner.go, decode.go (1.16).
 """
@@ -10,6 +13,7 @@ Source: Go encoding/json scanner.go, decode.go (1.16).
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 
 from balsad.go_quote import quote_go
@@ -18,6 +22,8 @@ DEPTH_MAX: Final = 10_000
 _SPACE: Final = b" \t\r\n"
 _DIGITS: Final = b"0123456789"
 _HEX: Final = b"0123456789abcdefABCDEF"
+_SPACES: Final = re.compile(rb"[ \t\r\n]*")
+_PLAIN: Final = re.compile(rb'[^"\\\x00-\x1f]*')
 _LITERALS: Final = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 
 
@@ -43,42 +49,55 @@ def _bad(char: int, where: str) -> GoJsonError:
     return GoJsonError(f"invalid character {shown} {where}")
 
 
-def scan(text: bytes, pos: int = 0) -> tuple[int, int]:
-    """Where the first value begins and ends. Raises GoJsonError, EndOfInputError."""
+Span = tuple[int, int]
+"""Where a value begins and ends."""
+Ends = dict[int, int]
+
+
+def scan(text: bytes, pos: int = 0, ends: Ends | None = None) -> Span:
+    """Where the first value begins and ends; what is in it is noted in `ends`. Raises GoJsonError, EndOfInputError."""
     pos = skip_space(text, pos)
     start = pos
     if pos >= len(text):
         raise EndOfInputError(True)
+    if ends is None:
+        ends = {}
+    else:
+        known = ends.get(start)
+        if known is not None:
+            return start, known
     try:
-        return start, _scan(text, pos)
+        return start, _scan(text, pos, ends)
     except IndexError:
         raise EndOfInputError(False) from None
 
 
 def skip_space(text: bytes, pos: int) -> int:
-    while pos < len(text) and text[pos] in _SPACE:
-        pos += 1
+    if pos < len(text) and text[pos] in _SPACE:
+        found = _SPACES.match(text, pos)
+        assert found is not None
+        return found.end()
     return pos
 
 
-def _scan(text: bytes, pos: int) -> int:
+def _scan(text: bytes, pos: int, ends: Ends) -> int:
     """The end of the value at `pos`. Raises IndexError where the text ends too early."""
     open_with: list[int] = []
+    open_at: list[int] = []
     while True:
         # A value begins here.
-        while text[pos] in _SPACE:
-            pos += 1
+        pos = skip_space(text, pos)
         char = text[pos]
         if char in b"{[":
             open_with.append(char)
+            open_at.append(pos)
             if len(open_with) > DEPTH_MAX:
                 raise GoJsonError("exceeded max depth")
-            pos += 1
-            while text[pos] in _SPACE:
-                pos += 1
+            pos = skip_space(text, pos + 1)
             if text[pos] == char + 2:  # } or ]
                 pos += 1
                 open_with.pop()
+                ends[open_at.pop()] = pos
             elif char == ord("["):
                 continue
             else:
@@ -94,8 +113,7 @@ def _scan(text: bytes, pos: int) -> int:
             raise _bad(char, "looking for beginning of value")
         # A value has ended.
         while open_with:
-            while text[pos] in _SPACE:
-                pos += 1
+            pos = skip_space(text, pos)
             char = text[pos]
             pos += 1
             if open_with[-1] == ord("["):
@@ -105,13 +123,12 @@ def _scan(text: bytes, pos: int) -> int:
                     raise _bad(char, "after array element")
             else:
                 if char == ord(","):
-                    while text[pos] in _SPACE:
-                        pos += 1
-                    pos = _scan_key(text, pos)
+                    pos = _scan_key(text, skip_space(text, pos))
                     break
                 if char != ord("}"):
                     raise _bad(char, "after object key:value pair")
             open_with.pop()
+            ends[open_at.pop()] = pos
         else:
             return pos
 
@@ -119,9 +136,7 @@ def _scan(text: bytes, pos: int) -> int:
 def _scan_key(text: bytes, pos: int) -> int:
     if text[pos] != ord('"'):
         raise _bad(text[pos], "looking for beginning of object key string")
-    pos = _scan_string(text, pos + 1)
-    while text[pos] in _SPACE:
-        pos += 1
+    pos = skip_space(text, _scan_string(text, pos + 1))
     if text[pos] != ord(":"):
         raise _bad(text[pos], "after object key")
     return pos + 1
@@ -129,6 +144,10 @@ def _scan_key(text: bytes, pos: int) -> int:
 
 def _scan_string(text: bytes, pos: int) -> int:
     while True:
+        # Values are long and plain: no look at each of their bytes.
+        plain = _PLAIN.match(text, pos)
+        assert plain is not None
+        pos = plain.end()
         char = text[pos]
         pos += 1
         if char == ord('"'):
@@ -215,38 +234,35 @@ def mismatch(raw: bytes, go_type: str, *, with_number: bool = False) -> GoJsonEr
     return GoJsonError(f"json: cannot unmarshal {kind} into Go value of type {go_type}")
 
 
-def object_fields(raw: bytes) -> dict[str, bytes]:
-    """The fields of a value that was scanned; none of `null`. Raises GoJsonError when it is no object."""
-    if raw == b"null":
-        return {}
-    if raw[:1] != b"{":
-        raise mismatch(raw, "map[string]json.RawMessage")
-    fields: dict[str, bytes] = {}
-    pos = skip_space(raw, 1)
-    while raw[pos] != ord("}"):
-        start, end = scan(raw, pos)
-        name = text_of(raw[start:end])
-        pos = skip_space(raw, end) + 1  # the colon
-        start, end = scan(raw, pos)
-        fields[name] = raw[start:end]
-        pos = skip_space(raw, end)
-        if raw[pos] == ord(","):
-            pos = skip_space(raw, pos + 1)
+def object_fields(text: bytes, at: int, ends: Ends) -> dict[str, Span]:
+    """The fields of the value at `at`, which was scanned. Raises GoJsonError when it is no object."""
+    if text[at] != ord("{"):
+        raise mismatch(text[at : at + 1], "map[string]json.RawMessage")
+    fields: dict[str, Span] = {}
+    pos = skip_space(text, at + 1)
+    while text[pos] != ord("}"):
+        start, end = scan(text, pos)
+        name = text_of(text[start:end])
+        pos = skip_space(text, end) + 1  # the colon
+        fields[name] = start, end = scan(text, pos, ends)
+        pos = skip_space(text, end)
+        if text[pos] == ord(","):
+            pos = skip_space(text, pos + 1)
     return fields
 
 
-def array_items(raw: bytes) -> list[bytes]:
-    """The items of a value that was scanned. Raises GoJsonError when it is no array."""
-    if raw[:1] != b"[":
-        raise mismatch(raw, "[]json.RawMessage")
-    items: list[bytes] = []
-    pos = skip_space(raw, 1)
-    while raw[pos] != ord("]"):
-        start, end = scan(raw, pos)
-        items.append(raw[start:end])
-        pos = skip_space(raw, end)
-        if raw[pos] == ord(","):
-            pos = skip_space(raw, pos + 1)
+def array_items(text: bytes, at: int, ends: Ends) -> list[Span]:
+    """The items of the value at `at`, which was scanned. Raises GoJsonError when it is no array."""
+    if text[at] != ord("["):
+        raise mismatch(text[at : at + 1], "[]json.RawMessage")
+    items: list[Span] = []
+    pos = skip_space(text, at + 1)
+    while text[pos] != ord("]"):
+        start, end = scan(text, pos, ends)
+        items.append((start, end))
+        pos = skip_space(text, end)
+        if text[pos] == ord(","):
+            pos = skip_space(text, pos + 1)
     return items
 
 

@@ -10,13 +10,24 @@ Source: golang/protobuf 1.5.2 jsonpb/decode.go, encode.go; grpc-gateway 1.16 run
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from balsad import go_json
-from balsad.api.gateway.go_scan import GoJsonError, array_items, kind_of, mismatch, object_fields, text_of, whole
+from balsad.api.gateway.go_scan import (
+    Ends,
+    GoJsonError,
+    Span,
+    array_items,
+    kind_of,
+    mismatch,
+    object_fields,
+    text_of,
+    whole,
+)
 from balsad.go_quote import quote_go
 
 NESTED_MAX: Final = 200
@@ -28,35 +39,40 @@ _INTS: Final = {
     FieldDescriptor.CPPTYPE_UINT64: ("uint64", 0, (1 << 64) - 1),
 }
 _QUOTED: Final = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
+_WHOLE_BASE64: Final = re.compile(rb"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}==|[A-Za-z0-9+/_-]{3}=)?")
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
 
 
-def parse(raw: bytes, message: Message, depth: int = 0) -> None:
-    """Set the fields of `message` from a JSON value that was scanned. Raises GoJsonError."""
-    fields = object_fields(raw)
+def parse(text: bytes, span: Span, ends: Ends, message: Message, depth: int = 0) -> None:
+    """Set the fields of `message` from the JSON value at `span` of a text that was scanned. Raises GoJsonError."""
+    fields = {} if _is_null(text, span) else object_fields(text, span[0], ends)
     if depth > NESTED_MAX:
         raise GoJsonError("exceeded max depth")
     for field in message.DESCRIPTOR.fields:
         value = fields.get(field.name)
         if value is None:
             value = fields.get(field.json_name)
-        if value is None or value == b"null":
+        if value is None or _is_null(text, value):
             continue
         if field.is_repeated:
-            items = array_items(value)
+            items = array_items(text, value[0], ends)
             target = getattr(message, field.name)
             for item in items:
                 if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-                    parse(item, target.add(), depth + 1)
+                    parse(text, item, ends, target.add(), depth + 1)
                 else:
-                    target.append(_scalar(item, field))
+                    target.append(_scalar(text[slice(*item)], field))
         elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
             inner = getattr(message, field.name)
             inner.Clear()
             inner.SetInParent()
-            parse(value, inner, depth + 1)
+            parse(text, value, ends, inner, depth + 1)
         else:
-            setattr(message, field.name, _scalar(value, field))
+            setattr(message, field.name, _scalar(text[slice(*value)], field))
+
+
+def _is_null(text: bytes, span: Span) -> bool:
+    return span[1] - span[0] == 4 and text.startswith(b"null", span[0])
 
 
 def _scalar(raw: bytes, field: Any) -> Any:
@@ -113,7 +129,8 @@ def _bytes(raw: bytes) -> bytes:
     if raw == b"null":
         return b""
     if raw[:1] == b"[":
-        return bytes(_integer(item, "uint8", 0, 255) for item in array_items(raw) if _is_number(item, "uint8"))
+        items = [raw[start:end] for start, end in array_items(raw, 0, {})]
+        return bytes(_integer(item, "uint8", 0, 255) for item in items if _is_number(item, "uint8"))
     if raw[:1] != b'"':
         raise mismatch(raw, "[]uint8")
     return decode_base64(text_of(raw).encode())
@@ -127,7 +144,7 @@ def _is_number(raw: bytes, go_type: str) -> bool:
 
 def decode_base64(text: bytes) -> bytes:
     """Standard or URL-safe, padded. Raises GoJsonError with the offset that Go names."""
-    bad = _base64_error(text)
+    bad = -1 if _WHOLE_BASE64.fullmatch(text) else _base64_error(text)
     if bad >= 0:
         raise GoJsonError(f"illegal base64 data at input byte {bad}")
     return base64.b64decode(text.translate(bytes.maketrans(b"-_", b"+/"), b"\r\n"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError, Message
 
 from balsad import go_json
-from balsad.api.gateway.go_scan import EndOfInputError, GoJsonError, scan
+from balsad.api.gateway.go_scan import EndOfInputError, Ends, GoJsonError, scan
 from balsad.api.gateway.jsonpb import parse, render
 from balsad.api.gateway.routes import ROUTES, Route
 from balsad.api.loopback import Loopback
@@ -95,11 +95,13 @@ def _read_messages(body: bytes, route: Route) -> list[bytes]:
     """
     found: list[bytes] = []
     pos = 0
+    ends: Ends = {}
     while True:
         message: Message = route.request()
         try:
-            start, pos = scan(body, pos)
-            parse(body[start:pos], message)
+            span = scan(body, pos, ends)
+            pos = span[1]
+            parse(body, span, ends, message)
         except GoJsonError as error:
             if found:
                 return found

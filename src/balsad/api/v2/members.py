@@ -5,7 +5,6 @@ Source: etcd server/etcdserver/api/v2http/client.go (membersHandler), httptypes/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -185,7 +184,7 @@ class MembersPage:
             message(responder, 415, text, self._headers)
             return None
         try:
-            body = json.loads(request.body)
+            body = go_json.loads(request.body)
             if not isinstance(body, dict):
                 raise ValueError("expected a JSON object")
             listed = next((body[name] for name in body if name.lower() == "peerurls"), None) or []

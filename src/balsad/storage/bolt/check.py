@@ -29,10 +29,10 @@ class _Checker:
         self.reachable[0:2] = b"\1\1"
 
     def use(self, page_id: int, length: int) -> None:
-        for used in range(page_id, page_id + length):
-            if used >= len(self.reachable):
-                self.problems.append(f"page {used}: out of bounds: {len(self.reachable)}")
-            elif self.reachable[used]:
+        if page_id + length > len(self.reachable):
+            self.problems.append(f"page {page_id + length - 1}: out of bounds: {len(self.reachable)}")
+        for used in range(page_id, min(page_id + length, len(self.reachable))):
+            if self.reachable[used]:
                 self.problems.append(f"page {used}: multiple references")
             else:
                 self.reachable[used] = 1
@@ -44,6 +44,10 @@ class _Checker:
         except CorruptDatabaseError as error:
             self.problems.append(error.reason)
             return None
+        if self.reachable[page_id]:
+            # Not read again: it may lead back to itself.
+            self.problems.append(f"page {page_id}: multiple references")
+            return low
         self.use(page_id, len(page) // self.view.page_size)
         if page[8] == LEAF:
             return self.leaf(page_id, page, low, high, is_root=is_root, strict=strict)

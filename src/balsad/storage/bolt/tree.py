@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from typing import Final
 
 from balsad.env.protocols import Mapping
 from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError
@@ -28,6 +29,9 @@ from balsad.storage.bolt.page import (
     leaf_flags,
     type_name,
 )
+
+DEPTH_MAX: Final = 64
+"""Branches over a leaf. With as many keys as can be a tree needs a fraction of it; one that is deeper has a loop."""
 
 
 class BucketRoot:
@@ -125,8 +129,12 @@ class View:
     def leaves(self, root: int) -> Iterator[bytes]:
         """The leaf pages of a tree, in key order."""
         stack = [root]
+        left = self.high_water
         while stack:
             page_id = stack.pop()
+            left -= 1
+            if left < 0:
+                raise self.broken(page_id, "every page once in a tree", "a page that leads back to itself")
             if page_id not in self.branches:
                 page = self.page(page_id)
                 if page[8] == LEAF:
@@ -150,7 +158,7 @@ class View:
         if page_id == 0:
             return find_in_leaf(bucket.inline, key)
         branches = self.branches
-        while True:
+        for _ in range(DEPTH_MAX):
             branch = branches.get(page_id)
             if branch is None:
                 page = self.page(page_id)
@@ -159,6 +167,10 @@ class View:
                 branch = self.branch(page_id)
             at = bisect_right(branch.keys, key) - 1
             page_id = branch.pages[at if at > 0 else 0]
+        raise self._too_deep(page_id)
+
+    def _too_deep(self, page_id: int) -> CorruptDatabaseError:
+        return self.broken(page_id, f"a tree of at most {DEPTH_MAX} levels", "a page that leads back to itself")
 
     def scan(self, name: bytes, start: bytes, end: bytes | None, limit: int = 0) -> tuple[list[bytes], list[bytes]]:
         """Keys and values from `start` up to but without `end` (None: all), the first `limit` of them (0: all)."""
@@ -168,15 +180,24 @@ class View:
         if bucket.root == 0:
             collect_from_leaf(bucket.inline, start, end, keys, values)
         else:
-            self._collect(bucket.root, start, end, limit, keys, values)
+            self._collect(bucket.root, start, end, limit, keys, values, 0)
         if limit and len(keys) > limit:
             del keys[limit:]
             del values[limit:]
         return keys, values
 
     def _collect(
-        self, page_id: int, start: bytes, end: bytes | None, limit: int, keys: list[bytes], values: list[bytes]
+        self,
+        page_id: int,
+        start: bytes,
+        end: bytes | None,
+        limit: int,
+        keys: list[bytes],
+        values: list[bytes],
+        depth: int,
     ) -> None:
+        if depth > DEPTH_MAX:
+            raise self._too_deep(page_id)
         branch = self.branches.get(page_id)
         if branch is None:
             page = self.page(page_id)
@@ -190,7 +211,7 @@ class View:
             first = 0
         last = len(children) if end is None else bisect_left(branch.keys, end)
         for at in range(first, last):
-            self._collect(children[at], start, end, limit, keys, values)
+            self._collect(children[at], start, end, limit, keys, values, depth + 1)
             if limit and len(keys) >= limit:
                 return
 

@@ -27,7 +27,7 @@ from crc32c import crc32c
 
 from balsad.raft.codec import decode_conf_state, encode_conf_state
 from balsad.raft.messages import ConfState, Entry, HardState
-from balsad.wire import LAST, MORE, WireError, read_uvarint, skip_field, uvarint
+from balsad.wire import LAST, MORE, WireError, read_uvarint, skip_field, skip_unknown, uvarint
 
 METADATA: Final = 1
 ENTRY: Final = 2
@@ -202,8 +202,7 @@ def decode_record(buffer: bytes, pos: int, end: int) -> tuple[int, int, bytes]:
         elif tag == 0x08:
             kind, pos = read_uvarint(buffer, pos + 1)
         else:
-            tag, pos = read_uvarint(buffer, pos)
-            pos = skip_field(buffer, pos, tag)
+            pos = skip_unknown(buffer, pos)
     if pos != end:
         raise WireError("unexpected end of message")
     return kind, crc, data
@@ -236,6 +235,7 @@ def encode_wal_snapshot(snapshot: WalSnapshot) -> bytes:
 def decode_wal_snapshot(data: bytes) -> WalSnapshot:
     """The WalSnapshot of these bytes. Raises WireError."""
     snapshot = WalSnapshot()
+    has_conf_state = False
     pos = 0
     end = len(data)
     while pos < end:
@@ -248,6 +248,9 @@ def decode_wal_snapshot(data: bytes) -> WalSnapshot:
             size, pos = read_uvarint(data, pos)
             if pos + size > end:
                 raise WireError("unexpected end of message")
+            if has_conf_state:
+                raise WireError("a conf state in pieces")
+            has_conf_state = True
             snapshot.conf_state = decode_conf_state(data[pos : pos + size])
             pos += size
         else:

@@ -166,6 +166,10 @@ class Decoder:
         except WireError as error:
             broken = WalError(self.path, f"wal: no record: {error}", offset=self.offset)
             raise self._torn_or(broken, at, total) from error
+        if kind == END:
+            # Not the end of the log, though it looks like it from outside.
+            broken = WalError(self.path, "wal: unexpected block type 0", offset=self.offset)
+            raise self._torn_or(broken, at, total)
         if kind != CRC:
             expected = crc32c(data, self.crc)
             if crc != expected:
