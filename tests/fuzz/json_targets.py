@@ -50,9 +50,7 @@ def _check_body(data: bytes) -> str:
 
 
 def _bodies() -> list[bytes]:
-    return [
-        bytes((number,)) + render(filled(ROUTES[path].request())).encode() for number, path in enumerate(_PATHS)
-    ]
+    return [bytes((number,)) + render(filled(ROUTES[path].request())).encode() for number, path in enumerate(_PATHS)]
 
 
 def _check_scan(data: bytes) -> str:

@@ -28,8 +28,11 @@ class Inode:
         self.durable[:] = self.content
         self.pending.clear()
 
-    def after_cut(self, rnd: random.Random) -> Inode:
-        """What a reboot finds: of each unsynced write any of its sectors, of unsynced truncations any."""
+    def after_cut(self, rnd: random.Random, tears: bool = False) -> Inode:
+        """What a reboot finds: of each unsynced write any of its sectors, of unsynced truncations any.
+
+        With `tears` a sector may be there in part, up to any byte of it, as no disk promises it will not.
+        """
         survivor = Inode()
         data = survivor.content
         data[:] = self.durable
@@ -43,9 +46,10 @@ class Inode:
             while at < len(written):
                 end = min(len(written), at + SECTOR - (offset + at) % SECTOR)
                 if rnd.random() < keep:
-                    if len(data) < offset + end:
-                        resize(data, offset + end)
-                    data[offset + at : offset + end] = written[at:end]
+                    until = rnd.randint(at, end) if tears and rnd.random() < 0.2 else end
+                    if len(data) < offset + until:
+                        resize(data, offset + until)
+                    data[offset + at : offset + until] = written[at:until]
                 at = end
         survivor.durable[:] = data
         return survivor
@@ -70,8 +74,8 @@ class MemoryDisk:
         self.operations = 0
         self.cut_at = -1  # the operation before which the power goes
 
-    def restart(self, rnd: random.Random) -> MemoryDisk:
-        """The disk after a reboot."""
+    def restart(self, rnd: random.Random, tears: bool = False) -> MemoryDisk:
+        """The disk after a reboot; with `tears` sectors may be there in part."""
         disk = MemoryDisk()
         names = rnd.choice(self.journal)
         reborn: dict[int, Inode] = {}
@@ -81,7 +85,7 @@ class MemoryDisk:
                 disk.names[name] = None
             else:
                 if id(inode) not in reborn:
-                    reborn[id(inode)] = inode.after_cut(rnd)
+                    reborn[id(inode)] = inode.after_cut(rnd, tears)
                 disk.names[name] = reborn[id(inode)]
         disk.journal = [dict(disk.names)]
         return disk

@@ -92,8 +92,8 @@ class MappingDisk(MemoryDisk):
     def map(self, fd: int, length: int) -> MemoryMapping:
         return MemoryMapping(self.open_files[fd], length)
 
-    def restart(self, rnd: random.Random) -> MappingDisk:
-        plain = super().restart(rnd)
+    def restart(self, rnd: random.Random, tears: bool = False) -> MappingDisk:
+        plain = super().restart(rnd, tears)
         disk = MappingDisk()
         disk.names = plain.names
         disk.journal = plain.journal
