@@ -39,6 +39,7 @@ from balsad.env.descriptors import descriptor_limit, raise_descriptor_limit
 from balsad.env.real import real_env
 from balsad.membership import IncompatibleVersionError
 from balsad.observe import log_loop_exception
+from balsad.observe.grpc_metrics import grpc_type
 from balsad.peer import (
     PeerClient,
     PeerTls,
@@ -51,7 +52,7 @@ from balsad.peer.joining import check_not_bootstrapped, find_cluster
 from balsad.peer.joint import MemberPeers
 from balsad.raft import RaftPanic
 from balsad.server.bootstrap import is_founding, needs_existing
-from balsad.server.counts import copy_counts
+from balsad.server.counts import copy_client_requests, copy_counts, copy_v2_counts
 from balsad.server.member import Member
 from balsad.server.systemd import notify
 from balsad.storage import StorageError
@@ -67,6 +68,8 @@ from balsad.transport import (
 
 if TYPE_CHECKING:
     from balsad.env import Env
+    from balsad.observe.cells import LabelledHistogram
+    from balsad.transport import Method
 
 log = logging.getLogger(__name__)
 
@@ -270,9 +273,15 @@ def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: Peer
     pages = MemberPages(member.service)
     metrics = member.metrics
     metrics.methods = lambda: server.methods
+    handling_s = metrics.grpc_handling_s
+    if handling_s is not None:
+        for method in server.methods:
+            method.time_calls(_observer(handling_s, method), server.stopwatch)
     metrics.on_scrape.append(
         lambda: copy_counts(metrics, member.service, member.lease_expiry, lambda: services.kv.ranges)
     )
+    metrics.on_scrape.append(lambda: copy_v2_counts(metrics, member.v2.tree))
+    metrics.on_scrape.append(lambda: copy_client_requests(metrics, services.door.client_requests))
     mounts: dict[str, Handler] = {}
     if member.config.enable_v2:
         mounts |= v2_mounts(member.service, member.v2, member.v2_auth, links.append_counts)
@@ -281,6 +290,12 @@ def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: Peer
     server.http = client_handler(pages, metrics, member.config, mounts=mounts)
     monitoring.http = monitoring_handler(pages, metrics)
     member.flush_by(server.flush)
+
+
+def _observer(histograms: LabelledHistogram, method: Method) -> Callable[[float], None]:
+    """Those of a method are shown once one of its calls has ended."""
+    labels = grpc_type(method.service, method.name), method.service, method.name
+    return lambda seconds: histograms.of(*labels).observe(seconds)
 
 
 def _texts(urls: tuple[Url, ...]) -> list[str]:

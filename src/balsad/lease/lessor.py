@@ -134,6 +134,7 @@ class Lessor:
     ) -> None:
         self.min_ttl_s = min_ttl_s
         self.is_primary = False
+        self.renewals = 0
         # Which lease a key hangs on. Always the same dict object, the store looks into it.
         self.lease_by_key: dict[bytes, int] = {}
         self.persist_checkpoints = persist_checkpoints
@@ -223,6 +224,7 @@ class Lessor:
         if lease.expiry <= now:
             raise LeaseExpiredError
         self._refresh(lease, 0.0, now)
+        self.renewals += 1
         return lease.ttl_s
 
     def wants_clear(self, lease_id: int, now: float) -> bool:

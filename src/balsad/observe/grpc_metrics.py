@@ -90,9 +90,13 @@ METHODS: Final = tuple((service, name) for service, names in _REGISTERED.items()
 """Service and name of the methods that are told of from the start."""
 
 
+def grpc_type(service: str, name: str) -> str:
+    """unary, server_stream or bidi_stream."""
+    return _TYPES.get((service, name), _UNARY)
+
+
 def _labels(service: str, name: str) -> Labels:
-    kind = _TYPES.get((service, name), _UNARY)
-    return (("grpc_method", name), ("grpc_service", service), ("grpc_type", kind))
+    return (("grpc_method", name), ("grpc_service", service), ("grpc_type", grpc_type(service, name)))
 
 
 _ZERO_LABELS: Final = {key: _labels(*key) for key in METHODS}
@@ -164,7 +168,7 @@ def grpc_families(methods: Iterable[MethodCounts], handling: Labelled[Histogram]
     ]
     if handling is not None:
         for service, name in METHODS:
-            handling.of(_TYPES.get((service, name), _UNARY), service, name)
+            handling.of(grpc_type(service, name), service, name)
         durations: list[Sample] = [
             (tuple(zip(handling.labels, values, strict=True)), cell) for values, cell in handling.items()
         ]

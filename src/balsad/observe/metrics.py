@@ -153,10 +153,11 @@ class Metrics:
         """The v2 tree."""
         self.v2_reads = self._labelled_counter("etcd_debugging_store_reads_total", "Total number of reads action by (get/getRecursive), local to this member.", "action")
         self.v2_writes = self._labelled_counter("etcd_debugging_store_writes_total", "Total number of writes (e.g. set/compareAndDelete) seen by this member.", "action")
-        self.v2_reads_failed = self._labelled_counter("etcd_debugging_store_reads_failed_total", "Failed read actions by (get/getRecursive), local to this member.", "action")
-        self.v2_writes_failed = self._labelled_counter("etcd_debugging_store_writes_failed_total", "Failed write actions (e.g. set/compareAndDelete), seen by this member.", "action")
         self.v2_expires = self._counter("etcd_debugging_store_expires_total", "Total number of expired keys.")
         self.v2_watch_requests = self._counter("etcd_debugging_store_watch_requests_total", "Total number of incoming watch requests (new or reestablished).")
+        self.http_received = self._labelled_counter("etcd_http_received_total", "Counter of requests received into the system (successfully parsed and authd).", "method")
+        self.http_failed = self._labelled_counter("etcd_http_failed_total", "Counter of handle failures of requests (non-watches), by method (GET/PUT etc.) and code (400, 500 etc.).", "method", "code")
+        self.http_successful_s = self._labelled_histogram("etcd_http_successful_duration_seconds", "Bucketed histogram of processing time (s) of successfully handled requests (non-watches), by method (GET/PUT etc.).", exponential(0.0005, 2, 13), "method")
         self.v2_watchers = self._gauge("etcd_debugging_store_watchers", "Count of currently active watchers.")
 
     def _make_network(self) -> None:

@@ -74,7 +74,7 @@ class RemotePeer:
             on_unreachable=transport.report_unreachable,
             on_snapshot_result=transport.report_snapshot,
             on_removed=transport.report_removed,
-            observe_s=transport.observe_snapshot_send,
+            observe_s=self._observe_snapshot_send,
         )
         # The term and index that were acknowledged last on the stream that is open, and a repetition of it.
         self._acked = (0, 0)
@@ -220,6 +220,13 @@ class RemotePeer:
             clock=transport.clock.monotonic,
         )
 
+    def _observe_snapshot_send(self, peer_id: int, seconds: float) -> None:
+        self._transport.observe_snapshot_send(peer_id, seconds)
+
+    def _observe_round_trip(self, peer_id: int, seconds: float) -> None:
+        # Asked for each time: who counts comes to the transport after its first peers.
+        self._transport.observe_round_trip(peer_id, seconds)
+
     def _start_probing(self) -> None:
         # etcd probes with both of its ways to connect, and says of which it speaks.
         self.probers = [
@@ -229,7 +236,7 @@ class RemotePeer:
                 client=self._transport.client,
                 picker=self.picker,
                 clock=self._transport.clock,
-                observe_round_trip_s=self._transport.observe_round_trip,
+                observe_round_trip_s=self._observe_round_trip,
             )
             for name in (SNAPSHOT, RAFT_MESSAGE)
         ]

@@ -24,9 +24,9 @@ class BackendCommits:
         interval_s: float,
         operations_max: int,
         failed: Callable[[BaseException], None],
-        observed: Callable[[float], None],
+        observed: Callable[[float, float, float], None],
     ) -> None:
-        """`observed` is told how many seconds each commit took."""
+        """`observed` is told how many seconds each commit took: all of it, building its pages, writing them."""
         self._backend = backend
         self._interval_s = interval_s
         self.operations_max = operations_max
@@ -38,6 +38,9 @@ class BackendCommits:
         self._timer: asyncio.TimerHandle | None = None
         self._job: CommitJob | None = None
         self._began = 0.0
+        self._built_s = 0.0
+        self._flush_began = 0.0
+        self._flush_s = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
@@ -122,6 +125,7 @@ class BackendCommits:
             self._end(None)
             return
         self.begun += 1
+        self._built_s = self._flush_s = 0.0
         self._idle.clear()
         self._loop.call_soon(self._step)
 
@@ -129,18 +133,23 @@ class BackendCommits:
         job = self._job
         if job is None:
             return
+        began = time.perf_counter()
         try:
             if not job.step():
+                self._built_s += time.perf_counter() - began
                 self._loop.call_soon(self._step)
                 return
         except Exception as error:
             self._end(error)
             return
+        self._flush_began = time.perf_counter()
+        self._built_s += self._flush_began - began
         flushed = self._loop.run_in_executor(None, job.flush)
         flushed.add_done_callback(self._flushed)
 
     def _flushed(self, flushed: asyncio.Future[None]) -> None:
         error = flushed.exception()
+        self._flush_s = time.perf_counter() - self._flush_began
         if error is None:
             job = self._job
             assert job is not None
@@ -151,12 +160,14 @@ class BackendCommits:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
+        was_empty = self._job is None
         self._job = None
         self._idle.set()
         if error is not None:
             self._failed(error)
             return
-        self._observed(time.perf_counter() - self._began)
+        if not was_empty:
+            self._observed(time.perf_counter() - self._began, self._built_s, self._flush_s)
         committed, self._committed = self._committed, []
         try:
             for done in committed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,19 @@ _BEHIND_S: Final = 0.002
 class Compactions:
     """Runs CompactionJobs one after the other."""
 
-    def __init__(self, commits: BackendCommits, *, pause_s: float, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        commits: BackendCommits,
+        *,
+        pause_s: float,
+        failed: Callable[[BaseException], None],
+        stepped: Callable[[CompactionJob, float], None],
+        finished: Callable[[CompactionJob, float], None],
+    ) -> None:
+        """`stepped` is told how many seconds each piece took, `finished` how many each compaction did."""
+        self._stepped = stepped
+        self._finished = finished
+        self._began: dict[CompactionJob, float] = {}
         self._commits = commits
         self._pause_s = pause_s
         self._failed = failed
@@ -41,6 +54,7 @@ class Compactions:
 
     def start(self, job: CompactionJob) -> None:
         self._jobs.append(job)
+        self._began[job] = time.perf_counter()
         if self._timer is None:
             self._timer = self._loop.call_later(0, self._step)
 
@@ -56,6 +70,7 @@ class Compactions:
             self._timer.cancel()
             self._timer = None
         self._jobs.clear()
+        self._began.clear()
         self._waiting.clear()
 
     def _step(self) -> None:
@@ -70,14 +85,17 @@ class Compactions:
             commits.after_batch()
             self._timer = self._loop.call_later(max(self._pause_s, _BEHIND_S), self._step)
             return
+        began = time.perf_counter()
         try:
             before = commits.pending_ops
             finished = self._jobs[0].step()
             self._deleted += commits.pending_ops - before
+            self._stepped(self._jobs[0], time.perf_counter() - began)
             if not finished:
                 self._timer = self._loop.call_later(self._pause_s, self._step)
                 return
             job = self._jobs.pop(0)
+            self._finished(job, time.perf_counter() - self._began.pop(job))
             if self._jobs:
                 self._timer = self._loop.call_later(0, self._step)
             finished_for = [done for waits_for, done in self._waiting if waits_for is job]

@@ -1,17 +1,21 @@
-"""What the member's rooms counted on their own, copied into the metrics when somebody scrapes."""
+"""What the member's rooms counted on their own, copied into the metrics when somebody scrapes, or telling at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from balsad.config.versions import ETCD_VERSION, GO_VERSION
 from balsad.membership import format_id
 
 if TYPE_CHECKING:
+    from balsad.env import Clock
+    from balsad.mvcc import CompactionJob
+    from balsad.observe.cells import Counter, LabelledCounter
     from balsad.observe.metrics import Metrics
     from balsad.server.lease_expiry import LeaseExpiry
     from balsad.server.service import Service
+    from balsad.v2store import Store as V2Store
 
 
 def copy_counts(metrics: Metrics, service: Service, lease_expiry: LeaseExpiry, ranges: Callable[[], int]) -> None:
@@ -54,5 +58,60 @@ def copy_counts(metrics: Metrics, service: Service, lease_expiry: LeaseExpiry, r
     metrics.current_revision.value = store.current_revision
     metrics.compact_revision.value = store.compact_revision
     metrics.auth_revision.value = service.auth.revision
+    metrics.lease_renewed.value = service.lessor.renewals
+    metrics.defrag_inflight.value = int(service.is_defragmenting)
     metrics.lease_granted.value = applier.counts.leases_granted
     metrics.lease_revoked.value = applier.counts.leases_revoked
+
+
+def copy_v2_counts(metrics: Metrics, tree: V2Store) -> None:
+    """The same of the v2 tree."""
+    counters = tree.counters
+    _copy_by_action(metrics.v2_reads, counters.reads)
+    _copy_by_action(metrics.v2_writes, counters.writes)
+    metrics.v2_expires.value = counters.expires
+    metrics.v2_watch_requests.value = counters.watch_requests
+    metrics.v2_watchers.value = tree.hub.count
+
+
+def copy_client_requests(metrics: Metrics, requests: Mapping[tuple[str, str], Counter]) -> None:
+    """`requests` by kind, which is unary or stream, and by the client's API version."""
+    for (kind, version), counter in requests.items():
+        metrics.client_requests.of(kind, version).value = counter.value
+
+
+def _copy_by_action(cells: LabelledCounter, counts: dict[str, int]) -> None:
+    for action, count in counts.items():
+        cells.of(action).value = count
+
+
+def observe_commit(metrics: Metrics) -> Callable[[float, float, float], None]:
+    """What is told of each commit of the backend: the seconds of all of it, of building pages, of writing them."""
+
+    def observe(all_s: float, built_s: float, written_s: float) -> None:
+        metrics.backend_commit_s.observe(all_s)
+        # Pages that are filled anew are balanced as they are built: that is no time of its own.
+        metrics.commit_rebalance_s.observe(0.0)
+        metrics.commit_spill_s.observe(built_s)
+        metrics.commit_write_s.observe(written_s)
+
+    return observe
+
+
+def observe_compaction_step(metrics: Metrics) -> Callable[[CompactionJob, float], None]:
+    """What is told of each piece of a compaction: it works on the index until it deletes the first row."""
+
+    def observe(job: CompactionJob, seconds: float) -> None:
+        pause_ms = metrics.compaction_pause_ms if job.deleted else metrics.index_compaction_pause_ms
+        pause_ms.observe(seconds * 1000)
+
+    return observe
+
+
+def observe_compaction(metrics: Metrics, clock: Clock) -> Callable[[CompactionJob, float], None]:
+    def observe(job: CompactionJob, seconds: float) -> None:
+        metrics.compaction_last_s.value = int(clock.time())
+        metrics.compaction_ms.observe(seconds * 1000)
+        metrics.compaction_keys.inc(job.deleted)
+
+    return observe

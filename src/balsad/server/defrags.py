@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -31,8 +32,14 @@ class Defrags:
         *,
         failed: Callable[[BaseException], None],
         expect_rush: Callable[[], None],
+        observed: Callable[[float], None],
     ) -> None:
-        """`failed` hears of what the member can't survive, `expect_rush` that much is about to be written."""
+        """`failed` hears of what the member can't survive, `expect_rush` that much is about to be written.
+
+        `observed` is told how many seconds each took.
+        """
+        self._observed = observed
+        self._began = 0.0
         self._backend = backend
         self._expect_rush = expect_rush
         self._commits = commits
@@ -43,6 +50,10 @@ class Defrags:
         self._holds = False
         self._flushed: asyncio.Future[None] | None = None
         self._stopped = False
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self._waiting)
 
     def start(self, done: Callable[[], None], failed: Callable[[str], None]) -> None:
         """Write the db file anew, after whatever was asked for before; `failed` is told why it can't be."""
@@ -64,6 +75,7 @@ class Defrags:
         if self._stopped:
             return
         log.info("starting defragment")
+        self._began = time.perf_counter()
         try:
             self._job = DefragJob(self._backend)
         except StorageError as error:
@@ -119,6 +131,7 @@ class Defrags:
             return
         else:
             log.info("finished defragment")
+            self._observed(time.perf_counter() - self._began)
             done()
         self._waiting.popleft()
         if self._holds:

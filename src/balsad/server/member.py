@@ -33,6 +33,7 @@ from balsad.server.auto_compaction import AutoCompaction
 from balsad.server.backend_commits import BackendCommits
 from balsad.server.bootstrap import Booted, ExistingCluster, boot
 from balsad.server.compactions import Compactions
+from balsad.server.counts import observe_commit, observe_compaction, observe_compaction_step
 from balsad.server.defrags import Defrags
 from balsad.server.driver import Driver
 from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
@@ -186,10 +187,22 @@ class Member:
             interval_s=config.backend_batch_interval_s,
             operations_max=config.backend_batch_limit,
             failed=self._failed,
-            observed=self.metrics.backend_commit_s.observe,
+            observed=observe_commit(self.metrics),
         )
-        self.compactions = Compactions(self.commits, pause_s=config.compaction_sleep_interval_s, failed=self._failed)
-        self.defrags = Defrags(backend, self.commits, failed=self._failed, expect_rush=self.driver.expect_rush)
+        self.compactions = Compactions(
+            self.commits,
+            pause_s=config.compaction_sleep_interval_s,
+            failed=self._failed,
+            stepped=observe_compaction_step(self.metrics),
+            finished=observe_compaction(self.metrics, env.clock),
+        )
+        self.defrags = Defrags(
+            backend,
+            self.commits,
+            failed=self._failed,
+            expect_rush=self.driver.expect_rush,
+            observed=self.metrics.backend_defrag_s.observe,
+        )
         self.applier.on_compaction = self.compactions.start
         backend.before_commit.append(self._before_commit)
         self.snapshots = Snapshots(
@@ -207,6 +220,7 @@ class Member:
             wals_max=config.max_wals,
             last_index=booted.snapshot_index,
             failed=self._failed,
+            observed=self.metrics.snap_save_s.observe,
         )
         self.access = Access(
             self.auth,
@@ -234,12 +248,14 @@ class Member:
             access=self.access,
             member_id=member_id,
             cluster_id=cluster_id,
+            metrics=self.metrics,
         )
         self.driver.on_leader = self.service.on_leader
         self.driver.on_applied = self._after_batch
         # The others may be heard already while it is not sure yet whether this member may take part.
         self.driver.hold()
         self.service.feed_watchers = self._keep_watchers_fed
+        self.applier.on_grant = self.metrics.lease_ttl_s.observe
         self.applier.on_empty_entry = self.service.on_empty_entry
         self.applier.on_voters = self.service.on_voters
         self.v2 = V2Requests(self.service, booted.tree)

@@ -70,6 +70,26 @@ class MemberChanges:
         service = self._service
         if not service.driver.is_leader:
             raise NotLeaderError
+        try:
+            self._promote(member_id, self._counting(done))
+        except RequestError as refusal:
+            service.metrics.learner_promote_failures.of(refusal.text).inc()
+            raise
+
+    def _counting(self, done: Done) -> Done:
+        metrics = self._service.metrics
+
+        def finish(error: RequestError | None) -> None:
+            if error is None:
+                metrics.learner_promote_successes.inc()
+            else:
+                metrics.learner_promote_failures.of(error.text).inc()
+            done(error)
+
+        return finish
+
+    def _promote(self, member_id: int, done: Done) -> None:
+        service = self._service
         progress = service.driver.node.status().progress
         found = progress.get(member_id)
         check_learner_ready(None if found is None else found.match, progress[service.member_id].match)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from balsad.lease import Lessor
     from balsad.membership import Cluster, Member
     from balsad.mvcc import Store
+    from balsad.observe.metrics import Metrics
     from balsad.server.access import Access
     from balsad.server.alarms import Alarms
     from balsad.server.answers import HeaderBytes
@@ -101,8 +102,10 @@ class Service:
         access: Access,
         member_id: int,
         cluster_id: int,
+        metrics: Metrics,
     ) -> None:
         self.config = config
+        self.metrics = metrics
         self.env = env
         self.backend = backend
         self.store = store
@@ -403,6 +406,10 @@ class Service:
     def commit_then(self, done: Callable[[], None]) -> None:
         """Call `done` once what was applied by now is in the db file and no commit is under way."""
         self._commits.commit_then(done)
+
+    @property
+    def is_defragmenting(self) -> bool:
+        return self._defrags.is_running
 
     def defragment(self, done: Callable[[], None], failed: Callable[[str], None]) -> None:
         """Write the db file anew, without its free pages; all else goes on meanwhile."""

@@ -73,6 +73,10 @@ class V2Requests:
     def now_ns(self) -> int:
         return int(self._service.env.clock.time() * 1e9)
 
+    def monotonic(self) -> float:
+        """Seconds, to tell how long something took."""
+        return self._service.env.clock.monotonic()
+
     @property
     def raft_index(self) -> int:
         return self._service.driver.committed_index

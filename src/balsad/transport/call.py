@@ -70,6 +70,8 @@ class Call(Stream):
     chunks: bytearray | None = None
     """What is here of a message that is not here whole. One piece: a list would cost many times what a miser sends."""
     chunk_need: int = 0
+    began: float = 0.0
+    """When it was handed to the application, of a method whose calls are timed."""
 
     def __init__(self, connection: Http2Base, stream_id: int, headers: Headers) -> None:
         self.connection = connection
@@ -113,6 +115,8 @@ class Call(Stream):
         method = self.headers.unary
         method.ok += 1
         method.bytes_out += size - MESSAGE_HEAD_SIZE
+        if self.began:
+            self._observe(method)
         if self.timer_tick or connection.goaway_sent:
             connection.forget(self)
         else:
@@ -332,6 +336,12 @@ class Call(Stream):
             method.ok += 1
         else:
             method.count_failed(code)
+        if self.began:
+            self._observe(method)
+
+    def _observe(self, method: Method) -> None:
+        if method.observe is not None:
+            method.observe(self.connection.server.stopwatch() - self.began)
 
 
 class WholeCall(Call):

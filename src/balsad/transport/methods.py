@@ -60,6 +60,8 @@ class Method:
         self.bytes_out = 0
         self.ok = 0
         self.failed: dict[int, int] = {}
+        self.observe: Callable[[float], None] | None = None
+        """Told how many seconds each call took, once `time_calls` was called."""
 
     @property
     def is_stream(self) -> bool:
@@ -88,6 +90,35 @@ class Method:
         if ok:
             ended[CODE_OK] = ok
         return ended
+
+    def time_calls(self, observe: Callable[[float], None], now: Callable[[], float]) -> None:
+        """From now on tell `observe` how long calls take; who never asks for it pays nothing for it."""
+        self.observe = observe
+        handler, fast, factory = self.handler, self.fast, self.factory
+        if handler is not None:
+
+            def timed_handler(call: Call, message: bytes) -> None:
+                call.began = now()
+                handler(call, message)
+
+            self.handler = timed_handler
+        if fast is not None:
+
+            def timed_fast(headers: Headers, message: bytes) -> bytes | None:
+                began = now()
+                answer = fast(headers, message)
+                if answer is not None:
+                    observe(now() - began)
+                return answer
+
+            self.fast = timed_fast
+        if factory is not None:
+
+            def timed_factory(call: Call) -> StreamHandler:
+                call.began = now()
+                return factory(call)
+
+            self.factory = timed_factory
 
     def count_failed(self, code: int) -> None:
         self.failed[code] = self.failed.get(code, 0) + 1

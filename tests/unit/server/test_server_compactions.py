@@ -50,7 +50,13 @@ class World:
         self.told: list[Any] = []
         self.failures: list[BaseException] = []
         self.commits = FakeCommits(self.told)
-        self.compactions = Compactions(cast(BackendCommits, self.commits), pause_s=0.001, failed=self.failures.append)
+        self.compactions = Compactions(
+            cast(BackendCommits, self.commits),
+            pause_s=0.001,
+            failed=self.failures.append,
+            stepped=lambda job, seconds: None,
+            finished=lambda job, seconds: None,
+        )
 
     def start(self, name: str, steps: int, *, deletes: bool = False) -> None:
         job = FakeJob(self.told, name, steps)

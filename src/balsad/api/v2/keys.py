@@ -22,7 +22,9 @@ from balsad.transport import HttpRequest, HttpResponder
 from balsad.v2store import KEYS_NAMESPACE, Event, Request, V2Error, encode_event, errors
 
 if TYPE_CHECKING:
+    from balsad.observe.metrics import Metrics
     from balsad.server.v2_auth import V2Auth
+    from balsad.server.v2_requests import V2Answer
 
 _log = get_logger(__name__)
 
@@ -34,7 +36,8 @@ _UNSENT_BYTES_MAX: Final = 1 << 20
 
 
 class KeysPage:
-    def __init__(self, requests: V2Requests, auth: V2Auth, cluster_id: int) -> None:
+    def __init__(self, requests: V2Requests, auth: V2Auth, cluster_id: int, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._requests = requests
         self._auth = auth
         self._headers = {"X-Etcd-Cluster-Id": format_id(cluster_id)}
@@ -65,18 +68,31 @@ class KeysPage:
         )
 
     def _go_on(self, asked: Request, responder: HttpResponder, without_nodes: bool) -> None:
+        began = self._requests.monotonic()
+        method = "QGET" if asked.method == "GET" and asked.quorum else asked.method
+        if not asked.wait:
+            self._metrics.http_received.of(method).inc()
+
+        def finish(answer: V2Answer) -> None:
+            if isinstance(answer, Event):
+                self._metrics.http_successful_s.of(method).observe(self._requests.monotonic() - began)
+            else:
+                status = answer.status if isinstance(answer, V2Error) else 500
+                self._metrics.http_failed.of(method, str(status)).inc()
+            self._finish(responder, answer, without_nodes)
+
         try:
             if asked.method == "HEAD" or (asked.method == "GET" and not asked.quorum):
                 if asked.wait and asked.method == "GET":
                     _Watching(self._requests, asked, responder, self._headers)
                 else:
-                    self._answer(responder, self._requests.read(asked), without_nodes)
+                    finish(self._requests.read(asked))
                 return
             if asked.method == "GET":
                 asked.method = "QGET"
-            self._requests.submit(asked, lambda answer: self._finish(responder, answer, without_nodes))
+            self._requests.submit(asked, finish)
         except (V2Error, RequestError) as refusal:
-            self._finish(responder, refusal, without_nodes)
+            finish(refusal)
 
     def _finish(self, responder: HttpResponder, answer: Event | V2Error | RequestError, without_nodes: bool) -> None:
         if responder.closed:

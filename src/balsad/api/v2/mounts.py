@@ -21,7 +21,7 @@ def v2_mounts(
     service: Service, requests: V2Requests, auth: V2Auth, append_counts: Callable[[], tuple[int, int]]
 ) -> dict[str, Handler]:
     """The pages by their paths."""
-    keys = KeysPage(requests, auth, service.cluster_id)
+    keys = KeysPage(requests, auth, service.cluster_id, service.metrics)
     members = MembersPage(service, auth)
     return {
         "/v2/keys": keys,

@@ -13,21 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from balsad.errors import InternalError, NoLeaderError, NotSupportedForLearnerError
+from balsad.observe.cells import Counter
 
 if TYPE_CHECKING:
     from balsad.server.service import Service
     from balsad.transport import Headers
 
 MessageT = TypeVar("MessageT", bound=Message)
-
-
-class Counter:
-    """Requests of one kind and client API version."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
 
 
 class Caller:

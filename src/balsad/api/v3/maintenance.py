@@ -90,7 +90,7 @@ class MaintenanceApi:
         service = self._service
 
         def begin() -> None:
-            _HashCall(service.backend.hash_job(), call, self._header).go_on()
+            _HashCall(service.backend.hash_job(), call, self._header, service.metrics.hash_s.observe).go_on()
 
         service.access.for_maintenance(call, lambda: service.commit_then(begin))
 
@@ -104,6 +104,8 @@ class MaintenanceApi:
         if 0 < request.revision <= service.store.compact_revision:
             raise CompactedError
         job = service.store.hash_job(request.revision)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
 
         def go_on() -> None:
             # In slices: a large store takes a while, and others want to be served.
@@ -115,8 +117,9 @@ class MaintenanceApi:
                 call.fail(error.code, error.text)
                 return
             if not finished:
-                asyncio.get_running_loop().call_soon(go_on)
+                loop.call_soon(go_on)
                 return
+            service.metrics.hash_rev_s.observe(loop.time() - began)
             found = job.result
             parts = [service.header.at(found.current_revision)]
             if found.hash:
@@ -170,11 +173,15 @@ class MaintenanceApi:
 class _HashCall:
     """The hash of all that is in the db file, on its way to a client: a slice in each turn of the loop."""
 
-    def __init__(self, job: ContentHashJob, call: Call, header: Callable[[], bytes]) -> None:
+    def __init__(
+        self, job: ContentHashJob, call: Call, header: Callable[[], bytes], observe: Callable[[float], None]
+    ) -> None:
+        self._observe = observe
         self._job = job
         self._call = call
         self._header = header
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
 
     def go_on(self) -> None:
         try:
@@ -185,6 +192,7 @@ class _HashCall:
             self._call.fail(Code.UNKNOWN, str(error))
         self._job.close()
         if not self._call.closed:
+            self._observe(self._loop.time() - self._began)
             value = self._job.value
             self._call.respond(self._header() + (b"\x10" + uvarint(value) if value else b""))
 
@@ -196,6 +204,7 @@ class _SnapshotCall:
         self._service = service
         self._call = call
         self._snapshot: BackendSnapshot | None = None
+        self._began = 0.0
         self._offset = 0
         self._digest = hashlib.sha256()
         self._asked = False
@@ -223,6 +232,7 @@ class _SnapshotCall:
         if self._call.closed:
             return
         self._snapshot = self._service.backend.committed_snapshot()
+        self._began = asyncio.get_running_loop().time()
         log.info("sending database snapshot to client", extra={"total-bytes": self._snapshot.size})
         self._call.on_writable = self._pump
         self._pump()
@@ -268,3 +278,4 @@ class _SnapshotCall:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is not None:
             snapshot.close()
+            self._service.metrics.backend_snapshot_s.observe(asyncio.get_running_loop().time() - self._began)

@@ -105,6 +105,7 @@ class Applier:
         self.on_empty_entry: Callable[[], None] | None = None
         self.on_voters: Callable[[], None] | None = None  # who votes may have changed: `conf_state` says
         self.on_compaction: Callable[[CompactionJob], None] | None = None
+        self.on_grant: Callable[[float], None] | None = None  # told of the TTL
         self._clock = clock
 
     def set_term(self, term: int) -> None:
@@ -387,6 +388,8 @@ class Applier:
         fits = self.quota.available(LEASE_COST)
         lease = self.lessor.grant(request.ID, request.TTL, self._clock())
         self.counts.leases_granted += 1
+        if self.on_grant is not None:
+            self.on_grant(lease.ttl_s)
         if not fits:
             return NoSpaceError()
         response = rpc_pb2.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl_s)

@@ -1,0 +1,125 @@
+"""Metrics that dashboards and alerts ask for: what ours counts is what the real etcd 3.5.1 counts of the same calls."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.interop.clusters import cluster
+from tests.interop.servers import Member, balsad, fetch, finish, program, programs, real, start
+from tests.real import real_etcdctl
+
+pytestmark = pytest.mark.real
+
+FLAGS = ("--enable-v2", "--metrics=extensive", "--bcrypt-cost=4")
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+CALLS = """
+put a 1
+put a 2
+put b 1
+get a
+get a --consistency=s
+get a --rev=99
+get a --limit=1 --prefix
+del b
+lease grant 100
+lease grant 3000
+lease timetolive 1234
+lease revoke 1234
+member list
+endpoint status
+endpoint hashkv
+user add u:p
+user add u:p
+role list
+compaction 3
+defrag
+alarm list
+snapshot save SNAPSHOT
+""".strip().splitlines()
+# How often things were done: the same calls must give the same numbers.
+COUNTS = re.compile(
+    r"grpc_server_(started|handled|msg_received|msg_sent)_total|grpc_server_handling_seconds_count"
+    r"|etcd_server_client_requests_total|etcd_http_(received_total|failed_total|successful_duration_seconds_count)"
+    r"|etcd_disk_backend_(defrag|snapshot)_duration_seconds_count|etcd_mvcc_(put|delete|txn)_total"
+    r"|etcd_mvcc_hash_(rev_)?duration_seconds_count|etcd_debugging_mvcc_db_compaction_(keys_total|total_.*_count)"
+    r"|etcd_debugging_lease_(granted_total|revoked_total|ttl_total_count|ttl_total_sum|ttl_total_bucket)"
+    r"|etcd_debugging_store_(writes|watch_requests|expires)_total|etcd_debugging_store_watchers"
+    r"|etcd_server_(has_leader|is_leader|leader_changes_seen_total|quota_backend_bytes|proposals_failed_total)"
+)
+NOT_OURS = re.compile(r"go_|etcd_server_apply_duration_seconds|process_")
+
+
+def scrape(member: Member) -> dict[str, float]:
+    """Values by name and labels."""
+    text = fetch(f"{member.client_url}/metrics")[1].decode()
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+def counted(member: Member) -> dict[str, float]:
+    return {name: value for name, value in scrape(member).items() if COUNTS.match(name)}
+
+
+def use(member: Member) -> None:
+    for line in CALLS:
+        words = line.replace("SNAPSHOT", str(member.data_dir) + ".snapshot").split()
+        finish(real_etcdctl(), f"--endpoints={member.client_url}", *words)
+    keys = f"{member.client_url}/v2/keys"
+    fetch(f"{keys}/a", "PUT", b"value=1", FORM)
+    fetch(f"{keys}/a?prevExist=false", "PUT", b"value=1", FORM)
+    fetch(f"{keys}/a?quorum=true")
+    fetch(f"{keys}/nope")
+    fetch(f"{keys}/a", "DELETE")
+
+
+def test_the_same_calls_are_counted_alike(tmp_path: Path) -> None:
+    with (
+        start(balsad(), tmp_path / "ours", *FLAGS) as ours,
+        start(real(), tmp_path / "theirs", *FLAGS) as theirs,
+    ):
+        for member in (ours, theirs):
+            deadline = time.monotonic() + 20
+            while member.get("/version")["etcdcluster"] == "not_decided":
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            use(member)
+            # A compaction goes on behind the answer.
+            while not counted(member).get("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count{}"):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        found, wanted = counted(ours), counted(theirs)
+        names, wanted_names = ({name.partition("{")[0] for name in scrape(member)} for member in (ours, theirs))
+
+    different = {
+        name: (found.get(name), wanted.get(name))
+        for name in sorted({*found, *wanted})
+        if found.get(name, 0) != wanted.get(name, 0)
+    }
+    assert different == {}
+    assert sorted(name for name in wanted_names - names if not NOT_OURS.match(name)) == []
+    assert not any(value for name, value in found.items() if "compaction" in name and "_count" in name and value > 1)
+
+
+@pytest.mark.parametrize("name", programs())
+def test_round_trips_between_members_are_told(name: str, tmp_path: Path) -> None:
+    """The alert etcdMemberCommunicationSlow asks for them."""
+    with cluster(tmp_path, {one: program(name) for one in ("m1", "m2", "m3")}) as members:
+        members.wait_healthy("m1", "m2", "m3")
+        urls = [members.seat(one).client_url for one in ("m1", "m2", "m3")]
+
+        def all_tell() -> bool:
+            return all(
+                len(re.findall(r"(?m)^etcd_network_peer_round_trip_time_seconds_count\{", text)) == 2
+                for text in (fetch(f"{url}/metrics")[1].decode() for url in urls)
+            )
+
+        members.until("round trips are told", all_tell, 20)
