@@ -21,25 +21,43 @@ if TYPE_CHECKING:
     from balsad.mvcc.hash import HashJob
     from balsad.mvcc.store import Store
 
-# Main revisions per group of rows: rows are sorted within a group when its turn comes, never all at once.
-_GROUP_BITS: Final = 10
-# Keys of one step in the index; forgetting costs about a fifth of deleting.
+# Main revisions per group of rows, and sub revisions, for one transaction may have very many: rows are sorted within
+# a group when its turn comes, never all at once.
+_GROUP_BITS: Final = 5
+_GROUP_SUB_BITS: Final = 10
+_SUB_BITS: Final = 32
+# Keys of one step in the index, or revisions of them; forgetting costs about a fifth of deleting.
 _KEYS_PER_ROW: Final = 4
 
 
 class CompactionJob:
     """One compaction. Jobs of a store run one after the other: stepping a later one works on the first."""
 
-    __slots__ = ("_groups", "_hash", "_keys", "_rows", "_store", "deleted", "finished", "revision")
+    __slots__ = (
+        "_gone",
+        "_groups",
+        "_hash",
+        "_keys_left",
+        "_rows",
+        "_store",
+        "deleted",
+        "finished",
+        "grouped",
+        "revision",
+    )
 
     def __init__(self, store: Store, revision: int, hash_job: HashJob | None) -> None:
         self._store = store
         self.revision = revision
         self.finished = False
-        # Rows deleted so far.
+        # Revisions forgotten in the index, and rows deleted, so far.
+        self.grouped = 0
         self.deleted = 0
         self._hash = hash_job
-        self._keys: list[bytes] | None = None
+        # Keys with history whose turn has not come: the first ones in the index. A list of them all would be made,
+        # and looked through by the garbage collector, in one piece.
+        self._keys_left = -1
+        self._gone: list[KeyMeta] = []  # of the last key, not in a group yet
         self._rows: dict[int, list[KeyMeta]] = {}
         self._groups: list[int] = []
 
@@ -54,10 +72,10 @@ class CompactionJob:
         return self.finished
 
     def _batch(self) -> None:
-        if self._keys is None:
+        if self._keys_left < 0:
             self._begin()
-        elif self._keys:
-            self._forget(self._keys)
+        elif self._keys_left or self._gone:
+            self._forget()
         elif self._groups:
             self._delete()
         else:
@@ -66,20 +84,43 @@ class CompactionJob:
     def _begin(self) -> None:
         if self._hash is not None and not self._hash.step():
             return
-        self._keys = list(self._store.index.history)
+        self._keys_left = len(self._store.index.history)
 
-    def _forget(self, keys: list[bytes]) -> None:
+    def _forget(self) -> None:
         index = self._store.index
+        left = self._store.compaction_batch * _KEYS_PER_ROW
+        if self._gone:
+            left -= self._group(left)
+        if left > 0 and self._keys_left:
+            for key in index.oldest_histories(min(left, self._keys_left)):
+                self._keys_left -= 1
+                self._gone = index.compact_oldest(key, self.revision)
+                left -= 1 + self._group(left)
+                if left <= 0:
+                    break
+        if not self._keys_left and not self._gone:
+            self._groups = sorted(self._rows, reverse=True)
+
+    def _group(self, limit: int) -> int:
+        """Put up to `limit` of what is gone into groups; gives how many."""
+        gone = self._gone
         rows = self._rows
-        for _ in range(min(len(keys), self._store.compaction_batch * _KEYS_PER_ROW)):
-            for meta in index.compact(keys.pop(), self.revision):
-                group = rows.get(meta[0] >> _GROUP_BITS)
-                if group is None:
-                    rows[meta[0] >> _GROUP_BITS] = [meta]
-                else:
-                    group.append(meta)
-        if not keys:
-            self._groups = sorted(rows, reverse=True)
+        metas = gone
+        if len(gone) > limit:
+            # One key may have had a million revisions.
+            metas = gone[-limit:]
+            del gone[-limit:]
+        else:
+            self._gone = []
+        self.grouped += len(metas)
+        for meta in metas:
+            at = meta[0] >> _GROUP_BITS << _SUB_BITS | meta[1] >> _GROUP_SUB_BITS
+            group = rows.get(at)
+            if group is None:
+                rows[at] = [meta]
+            else:
+                group.append(meta)
+        return len(metas)
 
     def _delete(self) -> None:
         backend = self._store.backend

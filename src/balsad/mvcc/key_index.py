@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from balsad.mvcc.revision import SUB_MAX, KeyMeta
@@ -187,6 +188,18 @@ class KeyIndex:
             if place >= 0 and history[place][0] == revision and not history[place][3]:
                 return True
         return False
+
+    def oldest_histories(self, count: int) -> list[bytes]:
+        """The first `count` keys with history, in the order in which they came to have it."""
+        return list(islice(self.history, count))
+
+    def compact_oldest(self, key: bytes, revision: int) -> list[KeyMeta]:
+        """As `compact`, of the first key with history; when it keeps some, it is the last from now on."""
+        gone = self.compact(key, revision)
+        kept = self.history.pop(key, None)
+        if kept is not None:
+            self.history[key] = kept
+        return gone
 
     def compact(self, key: bytes, revision: int) -> list[KeyMeta]:
         """Forget what no reader at `revision` or later can see of a key; gives what was forgotten.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from balsad.errors import CompactedError, FutureRevError
 from balsad.lease import Lessor
 from balsad.mvcc import NoLeases, Store, StoreBackend, changed_since, key_of, lease_of, value_of
 from balsad.mvcc.key_index import KeyIndex
+from balsad.mvcc.restore import FREEZE_KEYS_MIN
 from balsad.mvcc.value_cache import ENTRY_OVERHEAD, ValueCache
 from balsad.storage import Backend, StorageError
 from tests.unit.mvcc.memory_backend import MemoryBackend
@@ -407,6 +409,66 @@ def test_a_compaction_goes_in_batches(store: Store) -> None:
 
     assert with_steps(job.step) > job.deleted // 3
     assert len(store.backend.scan(b"key", b"", None)) == rows_before - job.deleted == 300 - 200 + 1
+
+
+def test_the_collector_never_looks_through_a_large_store_that_was_restored() -> None:
+    """Nor do puts bring the table of its keys back into its sight; a small store is left to it."""
+    backend = MemoryBackend()
+    store = open_store(backend)
+    for i in range(FREEZE_KEYS_MIN - 1):
+        store.put(b"%06d" % i, b"\x0a\x06%06d" % i, b"\x01v", 0)
+    gc.unfreeze()
+    try:
+        small = open_store(backend)
+        assert gc.get_freeze_count() == 0
+        assert any(seen is small.index.live for seen in gc.get_objects())
+        put(store, b"one more")
+        large = open_store(backend)
+        assert gc.get_freeze_count() > 0
+
+        gc.collect()
+        put(large, b"000000")
+        put(large, b"new")
+
+        assert not any(seen is large.index.live for seen in gc.get_objects())
+        assert gc.is_tracked(large.index.live)
+    finally:
+        gc.unfreeze()
+
+
+def test_no_step_of_a_compaction_is_longer_for_a_key_or_a_transaction_of_very_many_revisions() -> None:
+    """Steps are bounded by revisions: one key may have had them all, one transaction may have made them all."""
+    store = open_store()
+    for i in range(500):
+        put(store, b"hot", b"%d" % i)
+    for i in range(200):
+        put(store, b"%03d" % i)
+    txn = store.write()
+    txn.delete_range(b"0", b"2")
+    txn.end()
+    last = put(store, b"hot")
+    rows = len(store.backend.scan(b"key", b"", None))
+    job = store.compact(last)
+
+    steps, batch = 0, 3
+    while True:
+        keys, grouped, deleted = job._keys_left, job.grouped, job.deleted
+        if job.step():
+            break
+        steps += 1
+        assert keys - job._keys_left <= 4 * batch
+        assert job.grouped - grouped <= 4 * batch
+        assert job.deleted - deleted <= batch
+        if steps == 20:
+            # What happens meanwhile is not forgotten, and costs this compaction nothing.
+            for i in range(150, 200):
+                put(store, b"%03d" % i)
+            put(store, b"hot")
+
+    assert steps > (500 + 400) // batch
+    assert job.deleted == job.grouped == 900
+    assert len(store.backend.scan(b"key", b"", None)) == rows - 900 + 51
+    assert store.index.history == {b"hot": [(last, 0, 2, 501)]}
 
 
 def test_pages_of_an_older_revision_read_a_bounded_piece_of_what_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
