@@ -134,7 +134,8 @@ class PeerURLExistError(RequestError):
 
 
 class MemberNotEnoughStartedError(RequestError):
-    code = Code.FAILED_PRECONDITION
+    # etcd has a code for it, and mixes up which of its two errors goes out (v3rpc/util.go), up to 3.6.
+    code = Code.UNKNOWN
     message = "etcdserver: re-configuration failed due to not enough started members"
 
 
@@ -174,7 +175,7 @@ class RequestTooLargeError(RequestError):
 
 
 class TooManyRequestsError(RequestError):
-    code = Code.RESOURCE_EXHAUSTED
+    code = Code.UNKNOWN  # as MemberNotEnoughStartedError
     message = "etcdserver: too many requests"
 
 

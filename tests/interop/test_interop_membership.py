@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
 
+from balsad.proto import rpc_pb2
 from tests.interop.clusters import Cluster, Seat, cluster
 from tests.interop.servers import HeldPort, Program, balsad, real, real_34
+from tests.interop.v3 import connect
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(150)]
 
@@ -25,6 +28,22 @@ def fields_of(members: Cluster, name: str, at: str) -> list[str]:
         if fields[0] == name or fields[2] == name:
             return fields
     raise AssertionError(f"no member {name}")
+
+
+def test_a_member_too_many_is_refused_in_the_same_words(tmp_path: Path) -> None:
+    """With a code that etcd did not mean: a slip in its table of errors."""
+    said = []
+    for name, kind in KINDS.items():
+        (tmp_path / name).mkdir()
+        with cluster(tmp_path / name, {"m1": kind()}) as members, connect(members.members["m1"].address) as v3:
+            for port in (1, 2):
+                request = rpc_pb2.MemberAddRequest(peerURLs=[f"http://127.0.0.1:{port}"])
+                try:
+                    v3.call("Cluster/MemberAdd", request, rpc_pb2.MemberAddResponse)
+                except grpc.RpcError as error:
+                    said.append((port, error.code(), error.details()))
+    wanted = (2, grpc.StatusCode.UNKNOWN, "etcdserver: re-configuration failed due to not enough started members")
+    assert said == [wanted, wanted]
 
 
 @pytest.mark.parametrize("kinds", ["oor", "rro"])

@@ -281,7 +281,7 @@ def test_renewals_without_end_are_refused(tmp_path: Path) -> None:
             client = Renewals(life)
             for _ in range(lease_api.RENEWALS_WAITING_MAX + 1):
                 client.renew(1)
-            assert client.call.status == (8, "etcdserver: too many requests")
+            assert client.call.status == (2, "etcdserver: too many requests")
 
     in_loop(scenario())
 
