@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 from balsad.errors import LeaderChangedError, RequestError, RequestTimedOutError, StoppedError
 
 if TYPE_CHECKING:
-    from balsad.raft import RawNode, ReadState
+    from balsad.raft import ReadState
+    from balsad.server.faces import QuorumAsker
     from balsad.server.request_ids import RequestIds
 
 RETRY_S: Final = 0.5
@@ -34,7 +35,9 @@ class _Round:
 
 
 class ReadIndex:
-    def __init__(self, node: RawNode, request_ids: RequestIds, *, timeout_s: float, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, node: QuorumAsker, request_ids: RequestIds, *, timeout_s: float, wake: Callable[[], None]
+    ) -> None:
         self._node = node
         self._ids = request_ids
         self._timeout_s = timeout_s

@@ -24,7 +24,7 @@ from balsad.server.plain_txn import read_txn
 from balsad.server.propose import Pending, Result
 from balsad.server.quota import Quota
 from balsad.storage import Backend, schema
-from tests.unit.mvcc.memory_backend import MemoryBackend
+from tests.property.memory_disk import MemoryDisk
 
 HASHED = encode_hash(hash_password(b"pw", new_salt(bytes(16), 4)))
 DENIED = "etcdserver: permission denied"
@@ -49,15 +49,14 @@ class Member:
     """An applier over memory, fed entry by entry as the log would."""
 
     def __init__(self, *, user_permissions: tuple[auth_pb2.Permission, ...] = ()) -> None:
-        memory = MemoryBackend()
-        backend = cast(Backend, memory)
-        schema.create_all_buckets(memory)
-        self.lessor = Lessor(1, memory)
+        backend = Backend.open(MemoryDisk(), "/db")
+        schema.create_all_buckets(backend)
+        self.lessor = Lessor(1, backend)
         self.lessor.recover()
         self.lessor.promote(0.0, 0.0)
-        self.store = Store(memory, leases=self.lessor)
+        self.store = Store(backend, leases=self.lessor)
         self.store.restore()
-        self.auth = AuthStore(memory, SimpleTokens(), bcrypt_cost=4)
+        self.auth = AuthStore(backend, SimpleTokens(), bcrypt_cost=4)
         self.auth.recover()
         self.alarms = Alarms(backend)
         self.applier = Applier(

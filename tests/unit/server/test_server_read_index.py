@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from balsad.errors import LeaderChangedError, RequestError, RequestTimedOutError, StoppedError
-from balsad.raft import RawNode, ReadState
+from balsad.raft import ReadState
 from balsad.server.read_index import RETRY_S, ReadIndex
 from balsad.server.request_ids import RequestIds
 
@@ -29,7 +29,7 @@ class World:
         self.node = FakeNode()
         self.woken = 0
         self.now = 100.0
-        self.reads = ReadIndex(cast(RawNode, self.node), RequestIds(1, unix_ms=0), timeout_s=TIMEOUT_S, wake=self.wake)
+        self.reads = ReadIndex(self.node, RequestIds(1, unix_ms=0), timeout_s=TIMEOUT_S, wake=self.wake)
         self.heard: list[tuple[str, RequestError | None]] = []
 
     def wake(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -14,7 +12,7 @@ from balsad.server.alarms import CORRUPT, NOSPACE, Alarms
 from balsad.server.quota import DEFAULT_BYTES, KEY_COST, Quota, txn_cost
 from balsad.server.request_ids import RequestIds, id_field
 from balsad.storage import Backend, StorageError, schema
-from tests.unit.mvcc.memory_backend import MemoryBackend
+from tests.property.memory_disk import MemoryDisk
 
 # Request ids
 
@@ -66,16 +64,19 @@ def test_the_field_of_an_id_says_the_id(member: int, at: int, taken: list[int]) 
         assert request.SerializeToString() == field == id_field(request_id)
 
 
+def memory_backend() -> Backend:
+    backend = Backend.open(MemoryDisk(), "/db")
+    schema.create_all_buckets(backend)
+    return backend
+
+
 # Quotas
 
 
-class Sized:
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-
 def quota(size: int, limit: int) -> Quota:
-    return Quota(cast(Backend, Sized(size)), limit)
+    backend = memory_backend()
+    backend._size = size
+    return Quota(backend, limit)
 
 
 def test_limits() -> None:
@@ -104,9 +105,7 @@ def test_a_txn_costs_its_dearer_branch() -> None:
 
 
 def test_alarms_come_back_from_the_bucket() -> None:
-    memory = MemoryBackend()
-    schema.create_all_buckets(memory)
-    backend = cast(Backend, memory)
+    backend = memory_backend()
     alarms = Alarms(backend)
     alarms.activate(7, NOSPACE)
     alarms.activate(0, CORRUPT)
@@ -125,8 +124,7 @@ def test_alarms_come_back_from_the_bucket() -> None:
 
 @pytest.mark.parametrize("key", [b"\xff", b"\x08", b"\x2a\x01a"])
 def test_rows_that_are_no_alarms(key: bytes) -> None:
-    memory = MemoryBackend()
-    schema.create_all_buckets(memory)
-    memory.put(schema.ALARM, key, b"")
+    backend = memory_backend()
+    backend.put(schema.ALARM, key, b"")
     with pytest.raises(StorageError, match="bucket alarm"):
-        Alarms(cast(Backend, memory))
+        Alarms(backend)
