@@ -19,6 +19,7 @@ _GRPCIO: Final = _UNIT + "test_transport_grpcio.py::"
 
 _ACCEPTER: Final = _UNIT + "test_transport_accepter.py::"
 _CROWDS: Final = "tests/interop/test_interop_crowds.py::"
+_SLOW: Final = "tests/interop/test_interop_slow_watchers.py::"
 
 _COUNT: Final = "self._count_nuisance()"
 
@@ -378,6 +379,28 @@ STREAMS: Final = (
         text="if self.server.held_bytes > self.limits.held_bytes_max:",
         instead="if False:",
         attacks=(_LIMITS + "test_all_together_hold_no_more_than_they_may",),
+    ),
+    Defence(
+        against="watchers who are many and do not read",
+        place="transport.stream:Stream.has_room",
+        text=" and not self.connection.server.is_crowded",
+        instead="",
+        attacks=(_LIMITS + "test_in_a_crowd_nobody_is_behind_with_much",),
+    ),
+    Defence(
+        against="watchers who are many and do not read, as members see them",
+        place="transport.stream:Stream.has_room",
+        text="return pending <= WRITABLE_MARK or (pending <= most and not self.connection.server.is_crowded)",
+        instead="return True",
+        attacks=(_SLOW + "test_grpc[connections-balsad]", _SLOW + "test_http[gateway-balsad]"),
+        is_slow=True,
+    ),
+    Defence(
+        against="clients of HTTP/1.1 who watch, are many and do not read",
+        place="transport.http1_connection:Http1Answer.has_room",
+        text=" and not self.connection.server.is_crowded",
+        instead="",
+        attacks=(_HTTP1 + "test_in_a_crowd_no_answer_is_behind_with_much",),
     ),
     Defence(
         against="slow readers of large answers",

@@ -14,6 +14,8 @@ from balsad.client.link import Wire
 from balsad.transport import RpcServer
 
 _USER_AGENT: Final = f"grpc-gateway balsad/{__version__}"
+# What may be under way to somebody who, as it turns out, does not read.
+_STREAM_WINDOW: Final = 64 << 10
 _UNAVAILABLE: Final = "transport is closing"
 
 
@@ -113,7 +115,9 @@ class Loopback:
             self._wire.flush_soon()
 
     def _connect(self) -> Wire:
-        connection = ClientConnection(scheme="http", authority="localhost", user_agent=_USER_AGENT)
+        connection = ClientConnection(
+            scheme="http", authority="localhost", user_agent=_USER_AGENT, stream_window=_STREAM_WINDOW
+        )
         wire = Wire(asyncio.get_running_loop(), connection, _ignore)
         near, far = _End(), _End()
         near.other, far.other = far, near

@@ -131,7 +131,7 @@ class Stream:
 class ClientConnection:
     """The client's side of one HTTP/2 connection."""
 
-    def __init__(self, *, scheme: str, authority: str, user_agent: str) -> None:
+    def __init__(self, *, scheme: str, authority: str, user_agent: str, stream_window: int = STREAM_WINDOW) -> None:
         self.ready = False
         self.draining = False
         self.closed = False
@@ -165,7 +165,8 @@ class ClientConnection:
         self._decoder: Decoder | None = None
         self._undecoded: list[bytes] = []
         self._decoded: dict[bytes, list[tuple[bytes, bytes]]] = {}
-        settings = b"\x00\x02" + bytes(4) + b"\x00\x04" + STREAM_WINDOW.to_bytes(4, "big")
+        self._stream_window = stream_window
+        settings = b"\x00\x02" + bytes(4) + b"\x00\x04" + stream_window.to_bytes(4, "big")
         self._out += (PREFACE, _frame(SETTINGS, 0, 0, settings))
         self._out.append(_frame(WINDOW_UPDATE, 0, 0, (CONNECTION_WINDOW - _WINDOW_DEFAULT).to_bytes(4, "big")))
 
@@ -427,8 +428,8 @@ class ClientConnection:
         """Grant what was used up; while paused only what the message under way still misses."""
         credit = stream._to_credit
         if stream._paused:
-            credit = missing - (STREAM_WINDOW - credit)
-        elif credit < STREAM_WINDOW // 4:
+            credit = missing - (self._stream_window - credit)
+        elif credit < self._stream_window // 4:
             return
         if credit > 0 and not stream._finished:
             self._out.append(_frame(WINDOW_UPDATE, 0, stream.id, credit.to_bytes(4, "big")))

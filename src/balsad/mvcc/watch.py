@@ -81,7 +81,7 @@ class WatchHub:
         """A stream whose watchers share one sink.
 
         The sink is called with (watch_id, batch) and answers whether it took the batch. It
-        must not call back into the hub.
+        must not call back into the hub, but for `resume`.
         """
         self.stream_count += 1
         return WatchStream(self, sink)
@@ -137,13 +137,17 @@ class WatchHub:
 
     def retry(self, stream: WatchStream) -> bool:
         held = stream.held
-        if held is None:
+        if held is None or stream.is_offering:
             return False
         watcher, batch = held
         if batch.compact_revision:
             # There may have been another compaction since.
             batch = WatchBatch(0, [], self._store.compact_revision)
-        if not stream.sink(watcher.id, batch):
+        # Taking the batch may make room at once, of which the sink tells before it returns.
+        stream.is_offering = True
+        taken = stream.sink(watcher.id, batch)
+        stream.is_offering = False
+        if not taken:
             return False
         self.event_count += len(batch.events)
         self._unblock(stream)
@@ -280,7 +284,7 @@ class WatchHub:
 class WatchStream:
     """The watchers of one client stream."""
 
-    __slots__ = ("_closed", "_hub", "_next_id", "held", "sink", "unsynced", "watchers")
+    __slots__ = ("_closed", "_hub", "_next_id", "held", "is_offering", "sink", "unsynced", "watchers")
 
     def __init__(self, hub: WatchHub, sink: Sink) -> None:
         self._hub = hub
@@ -291,6 +295,7 @@ class WatchStream:
         self.unsynced: dict[Watcher, None] = {}
         # The batch that the sink refused, and for whom. While there is one the stream is blocked.
         self.held: tuple[Watcher, WatchBatch] | None = None
+        self.is_offering = False
 
     def watch(
         self,

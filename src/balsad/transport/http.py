@@ -64,6 +64,9 @@ class HttpResponder(Protocol):
     def pending_bytes(self) -> int:
         """Queued behind the client."""
 
+    def has_room(self, most: int) -> bool:
+        """Whether more should be written that can wait elsewhere, see `Stream.has_room`."""
+
     @property
     def closed(self) -> bool:
         """The answer is complete, or nobody is there to read it."""

@@ -393,6 +393,10 @@ class Http1Answer:
     def pending_bytes(self) -> int:
         return self.connection.queued_bytes
 
+    def has_room(self, most: int) -> bool:
+        pending = self.connection.queued_bytes
+        return pending <= WRITABLE_MARK or (pending <= most and not self.connection.server.is_crowded)
+
     def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """The whole answer; its length is added."""
         if self.closed or self.started:

@@ -45,6 +45,8 @@ class Limits:
     """Bytes of messages of a connection that have begun and not ended."""
     held_bytes_max: int = 1 << 30
     """What all connections together leave unread or unfinished; beyond it those that hold most are closed."""
+    crowd_bytes: int = 64 << 20
+    """With more than this unread, whoever is told of events may be behind with less: many are, or a few with much."""
     nuisance_burst: int = 4000
     nuisance_per_s: int = 400
     """How often a connection may do what costs us and brings nobody anything: resets of calls under way, settings,

@@ -27,8 +27,8 @@ from balsad.transport.tls_relay import HANDSHAKE, relay
 if TYPE_CHECKING:
     from balsad.transport.rpc_server import RpcServer
 
-WRITE_BUFFER_HIGH: Final = 1 << 20
-WRITE_BUFFER_LOW: Final = 256 << 10
+WRITE_BUFFER_HIGH: Final = 256 << 10
+WRITE_BUFFER_LOW: Final = 64 << 10
 ABORT_S: Final = 1.0
 
 

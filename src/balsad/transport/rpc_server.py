@@ -169,6 +169,11 @@ class RpcServer:
                 break
             connection.abort()
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much is unread that nobody should be behind with much."""
+        return self.held_bytes > self.limits.crowd_bytes
+
     def end_relay(self) -> None:
         self.relays -= 1
 

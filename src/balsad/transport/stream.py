@@ -90,6 +90,14 @@ class Stream:
         else:
             self.pump(PUMP_QUANTUM)
 
+    def has_room(self, most: int) -> bool:
+        """Whether more should be sent that can wait elsewhere: `most` bytes may be unread, less in a crowd.
+
+        After a False `on_writable` is called as soon as it pays to ask again.
+        """
+        pending = self.pending_bytes
+        return pending <= WRITABLE_MARK or (pending <= most and not self.connection.server.is_crowded)
+
     def end_with(self, frames: bytes) -> None:
         """Write `frames`, the end of this stream, after all that waits."""
         self.closed = True

@@ -254,6 +254,26 @@ def test_a_reader_that_does_not_read_costs_one_batch_however_much_it_watches(sto
     assert hub.slow_count == 0
 
 
+def test_a_sink_that_has_room_again_as_it_takes_a_batch_is_given_it_once(store: Store, inbox: Inbox) -> None:
+    """What it is given may leave at once, and then it says so before it answers."""
+    inbox.stream.watch(b"a", b"", 0)
+    inbox.full = True
+    put(store, b"a", b"1")
+    assert inbox.stream.held is not None
+
+    def take(watch_id: int, batch: WatchBatch) -> bool:
+        inbox.batches.append((watch_id, batch))
+        assert not inbox.stream.resume()
+        return True
+
+    inbox.stream.sink = take
+    assert inbox.stream.resume()
+    put(store, b"a", b"2")
+
+    assert inbox.revisions() == [2, 3]
+    assert inbox.stream.held is None
+
+
 def test_a_cancelled_victim_lets_the_others_of_its_stream_go_on(store: Store, inbox: Inbox) -> None:
     inbox.stream.watch(b"a", b"", 0)
     inbox.stream.watch(b"a", b"", 0)

@@ -67,6 +67,9 @@ class FakeCall:
     def send(self, message: bytes) -> None:
         self.messages.append(message)
 
+    def has_room(self, most: int) -> bool:
+        return self.pending_bytes <= most
+
     def finish(self) -> None:
         self._end(0, "")
 

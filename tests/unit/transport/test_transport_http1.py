@@ -355,6 +355,22 @@ def test_a_reader_that_is_slow_is_not_read_from_and_bounded() -> None:
     assert client.sink.aborted
 
 
+def test_in_a_crowd_no_answer_is_behind_with_much() -> None:
+    toy = Toy(Limits(crowd_bytes=350_000))
+    for _ in range(4):
+        client = RawHttp1(toy, sink_limit=10)
+        client.send(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
+        toy.responders[-1].start(200, {})
+        toy.loop.turn()
+        assert toy.responders[-1].has_room(1 << 20)
+        toy.responders[-1].write(b"x" * 100_000)
+    assert not any(responder.has_room(1 << 20) for responder in toy.responders)
+    client.sink.client_reads()
+    assert toy.responders[-1].has_room(1 << 20)
+    assert toy.responders[0].has_room(1 << 20)  # with only three behind, there is room again
+    assert not toy.responders[0].has_room(1 << 16)
+
+
 def test_pipelining_while_an_answer_is_awaited_is_bounded() -> None:
     client = RawHttp1()
     client.send(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -479,6 +479,28 @@ def test_all_together_hold_no_more_than_they_may() -> None:
     assert toy.server.held_bytes == 0
 
 
+def test_in_a_crowd_nobody_is_behind_with_much() -> None:
+    """Who has the rest elsewhere, as a watcher has, is asked to keep it there; who has read all is always told."""
+    toy = Toy(Limits(crowd_bytes=300_000))
+    reader = RawClient(toy).open((4, (1 << 31) - 1))
+    reader.call("/toy.Toy/Talk", b"hi", end=False)
+    behind = [RawClient(toy).open((4, 0)) for _ in range(4)]
+    talks = []
+    for client in behind:
+        client.call("/toy.Toy/Talk", b"many100000", end=False)
+        talks.append(toy.talks[-1].call)
+        if not toy.server.is_crowded:
+            assert talks[0].has_room(1 << 20)
+    assert toy.server.is_crowded
+    assert not any(call.has_room(1 << 20) for call in talks)
+    assert toy.talks[0].call.has_room(1 << 20)
+    told: list[int] = []
+    talks[0].on_writable = lambda: told.append(talks[0].pending_bytes)
+    behind[0].send(settings((4, 40_000)))
+    assert talks[0].has_room(1 << 20)
+    assert told == [talks[0].pending_bytes]
+
+
 def test_a_full_socket_stops_a_read_before_much_is_queued() -> None:
     """A client that asks for large answers and takes none is told to wait after a few of them."""
     client = RawClient(sink_limit=1 << 20).open((4, (1 << 31) - 1))

@@ -185,7 +185,7 @@ class _Streaming:
             return
         self._begin(200)
         responder.write(f'{{"result":{render(_decode(self._route.answer, data))}}}\n'.encode())
-        if responder.pending_bytes > _UNSENT_BYTES_MAX and self.stream is not None:
+        if self.stream is not None and not responder.has_room(_UNSENT_BYTES_MAX):
             self.stream.pause()
 
     def on_end(self, status: Status) -> None:

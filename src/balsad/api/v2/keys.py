@@ -7,6 +7,7 @@ Source: etcd server/etcdserver/api/v2http/client.go.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
@@ -33,6 +34,7 @@ _JSON: Final = {"Content-Type": "application/json"}
 _WITHOUT_NODES: Final = frozenset(("set", "compareAndSwap", "create", "update"))
 _UNSENT_BYTES_MAX: Final = 1 << 20
 """A stream's client that reads slower than this lets its events wait in the watcher, which bounds them."""
+_BYTES_PER_TURN: Final = 256 << 10
 
 
 class KeysPage:
@@ -134,6 +136,7 @@ class _Watching:
         """Raises V2Error before anything is answered."""
         self._responder = responder
         self._is_stream = asked.stream
+        self._is_due = False
         self._watcher = requests.watch(asked, self._send)
         responder.start(200, _positions(requests, self._watcher.start_index) | headers)
         responder.on_close = self._watcher.close
@@ -145,9 +148,16 @@ class _Watching:
         if responder.closed:
             watcher.close()
             return
-        while watcher.events and responder.pending_bytes < _UNSENT_BYTES_MAX:
+        written = 0
+        while watcher.events and responder.has_room(_UNSENT_BYTES_MAX):
+            if written >= _BYTES_PER_TURN:
+                # Whether the socket takes it is known only after this turn of the loop.
+                self._send_soon()
+                return
             event = watcher.events.popleft()
-            responder.write(encode_event(event.without_prefix(KEYS_NAMESPACE)) + b"\n")
+            body = encode_event(event.without_prefix(KEYS_NAMESPACE)) + b"\n"
+            responder.write(body)
+            written += len(body)
             if not self._is_stream:
                 watcher.close()
                 responder.end()
@@ -155,3 +165,12 @@ class _Watching:
         if watcher.is_removed and not watcher.events:
             # Events came faster than the client takes them, or the tree was replaced.
             responder.end()
+
+    def _send_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_due = False
+        self._send()

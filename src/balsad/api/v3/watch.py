@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from balsad.transport import Call, RpcServer, StreamHandler
 
 QUEUED_BYTES_MAX: Final = 4 << 20
-"""A stream with more than this unsent takes no further events: its watchers fall behind, and catch up later."""
+"""A stream with more than this unsent takes no further events: its watchers fall behind, and catch up later.
+
+Less, while much is unsent to all."""
 
 HELD_MAX: Final = 1000
 """How many requests of a stream may wait until this member can tell who asks."""
@@ -189,7 +191,7 @@ class _WatchCall:
         call = self._call
         if call.closed:
             return True
-        if call.pending_bytes > QUEUED_BYTES_MAX:
+        if not call.has_room(QUEUED_BYTES_MAX):
             return False
         wishes = self._wishes.get(watch_id)
         if batch.compact_revision:

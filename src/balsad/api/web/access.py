@@ -94,6 +94,9 @@ class HeaderResponder:
     def pending_bytes(self) -> int:
         return self._responder.pending_bytes
 
+    def has_room(self, most: int) -> bool:
+        return self._responder.has_room(most)
+
     @property
     def closed(self) -> bool:
         return self._responder.closed
