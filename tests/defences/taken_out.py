@@ -66,6 +66,8 @@ class Outcomes:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         name = report.nodeid
+        if report.outcome == "rerun":
+            return  # not how it ended
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             how = str(crash.message if crash is not None else report.longrepr)
