@@ -78,8 +78,10 @@ def _serve(config: ServerConfig) -> int:
     # Who is interrupted before there is anything to put in order just ends.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Imported late: the answers above shall not wait for the rooms of a running member.
+    from balsad.env.heap import keep_freed_memory
     from balsad.main import serve
 
+    keep_freed_memory()
     return serve(config)
 
 
