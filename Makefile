@@ -18,7 +18,7 @@ help:
 	@echo 'make lint       ruff, mypy and import-linter alone'
 	@echo 'make bench      measure beside the real etcd'
 	@echo 'make compiled   build/compiled: the hot modules compiled, for PYTHONPATH'
-	@echo 'make soak       the tests again, longer: more histories, more power cuts'
+	@echo 'make soak       the long tests, some hours: ARGS=--list shows the parts, ARGS=nemesis runs one'
 	@echo 'make proto      generate balsad/proto anew from its .proto files'
 	@echo 'make clean      remove .venv and all that tools left behind'
 	@echo "ARGS='...' is handed on; PYTHON=python3.13 chooses the interpreter (3.11 or newer)"
@@ -54,8 +54,9 @@ bench: $(VENV)/.ready
 compiled: $(VENV)/.ready
 	$(BIN)/python tools/compiled_build.py
 
+# A part after the other, each test with the line that repeats it if it fails.
 soak: $(VENV)/.ready
-	BALSAD_SOAK=1 $(BIN)/python -m pytest --timeout=7200 $(ARGS)
+	$(BIN)/python tools/soak.py $(ARGS)
 
 # The sed gives the messages a pool of their own and takes out the check for one exact protobuf version.
 proto: $(VENV)/.ready

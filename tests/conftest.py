@@ -1,5 +1,6 @@
 """Its place lets plain `pytest` import `tests.real` and what the tests share: the root goes on the path."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -15,7 +16,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.pluginmanager.hasplugin("rerunfailures"):
+    # `make soak` is after the one in a thousand.
+    if os.environ.get("BALSAD_SOAK") or not config.pluginmanager.hasplugin("rerunfailures"):
         return
     here = Path(__file__).parent
     for item in items:
