@@ -18,7 +18,7 @@ from balsad.config import Loaded, LogSettings, Note, ServerConfig, StartError, f
 from balsad.observe import logs
 
 _log: Final = logs.get_logger("balsad.main")
-_NOT_YET: Final = ("gateway", "grpc-proxy")
+_NOT_YET: Final = ("grpc-proxy",)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     if len(arguments) > 1 and arguments[1] in _NOT_YET:
         print(f"etcd: the {arguments[1]} subcommand is not supported", file=sys.stderr)
         return 1
+    if arguments[1:2] == ["gateway"]:
+        from balsad.ctl import etcd_gateway
+
+        etcd_gateway.main(arguments)
     loaded = configuration.load(arguments[1:], os.environ, configuration.default_host)
     sys.stdout.write(loaded.stdout)
     sys.stderr.write(loaded.stderr)

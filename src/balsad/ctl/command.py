@@ -199,13 +199,20 @@ class UnknownCommandError(Exception):
 
 
 def execute(
-    root: Command, console: Console, args: list[str], usage: Usage, runner: Runner, *, silent: bool = False
+    root: Command,
+    console: Console,
+    args: list[str],
+    usage: Usage,
+    runner: Runner,
+    *,
+    silent: bool = False,
+    last_words: Callable[[Console, str], None] | None = None,
 ) -> int:
     """Find and run what `args` mean; gives the exit status. `usage` prints usage, to stderr if its flag is set.
 
     An error in the command line is said twice, before and after the usage, as
     etcdctl says it: once by cobra, once by etcdctl's main. With `silent` it is
-    not said at all, only the usage is.
+    not said at all, only the usage is. `last_words` takes the place of etcdctl's main.
     """
 
     def say(text: str) -> None:
@@ -242,7 +249,10 @@ def execute(
         say(f"Error: {error}")
         usage(command, console, True)
         console.error("")
-        say(f"Error: {error}")
+        if last_words is None:
+            say(f"Error: {error}")
+        else:
+            last_words(console, str(error))
         return EXIT_ERROR
     runner(command, console, flags.args)
     return EXIT_OK
