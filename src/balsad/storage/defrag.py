@@ -13,6 +13,7 @@ Source: etcd server/mvcc/backend/backend.go (defrag), which holds all locks mean
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final
@@ -28,6 +29,8 @@ from balsad.storage.overlay import Changes, Overlay
 STEP_LEAVES: Final = 200
 _STEP_BRANCHES: Final = 50
 BUFFER_BYTES: Final = 4 << 20
+CATCH_UP_CHANGES: Final = 50_000
+"""What was committed meanwhile is committed to the new file in pieces of so many changes, and one commit's more."""
 
 
 class Next(Enum):
@@ -62,8 +65,8 @@ class DefragJob:
         self._is_copied = False
         self._copy: Backend | None = None
         self._commit: CommitJob | None = None
-        self._since: dict[bytes, Changes] = {}
-        self._dropped: dict[bytes, None] = {}
+        # Of each commit since: the buckets that had gone before it, and what it changed.
+        self._since: deque[tuple[list[bytes], dict[bytes, Changes]]] = deque()
         self._is_overtaken = False
         self._is_switched = False
         self._flush: Callable[[], None] | None = None
@@ -91,16 +94,9 @@ class DefragJob:
     def _on_commit(self, in_flight: dict[bytes, Overlay]) -> None:
         """A commit has ended, with these changes."""
         names = self._backend.database.view.buckets
-        for name in self._known - names.keys():
-            self._since.pop(name, None)
-            self._dropped[name] = None
+        gone = sorted(self._known - names.keys())
         self._known = set(names)
-        for name, overlay in in_flight.items():
-            since = self._since.get(name)
-            if since is None:
-                self._since[name] = overlay.changes
-            else:
-                since.update(overlay.changes)
+        self._since.append((gone, {name: overlay.changes for name, overlay in in_flight.items()}))
 
     def _on_replace(self) -> None:
         """Another file has taken the place of the old one."""
@@ -179,18 +175,20 @@ class DefragJob:
         """Commit to the new file what was committed to the old one."""
         commit = self._commit
         if commit is None:
-            since, self._since = self._since, {}
-            dropped, self._dropped = self._dropped, {}
-            for name in dropped:
-                copy.delete_bucket(name)
-            for name in self._backend.database.view.buckets:
-                copy.create_bucket(name)
-            for name, changes in since.items():
-                copy.pending_of(name).update(changes)
-            commit = self._commit = copy.commit_job()
-            if commit is None:
-                return Next.SWITCH
-            return Next.STEP
+            taken = 0
+            while self._since and taken < CATCH_UP_CHANGES:
+                gone, changed = self._since.popleft()
+                for name in gone:
+                    copy.delete_bucket(name)
+                for name, changes in changed.items():
+                    copy.create_bucket(name)
+                    copy.pending_of(name).update(changes)
+                    taken += len(changes)
+            if not self._since:
+                for name in self._backend.database.view.buckets:
+                    copy.create_bucket(name)
+            self._commit = copy.commit_job()
+            return Next.STEP if self._since or self._commit is not None else Next.SWITCH
         if not commit.step():
             return Next.STEP
         if not commit.is_flushed:

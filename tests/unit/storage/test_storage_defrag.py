@@ -145,6 +145,35 @@ def test_no_step_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     backend.close()
 
 
+def test_what_was_committed_meanwhile_is_caught_up_with_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the copying took: to copy and sort all that was put in it would be felt."""
+    backend = filled(tmp_path)
+    monkeypatch.setattr(defrag, "CATCH_UP_CHANGES", 100)
+    job = DefragJob(backend, leaves_per_step=5)
+    for commit in range(40):
+        for number in range(30):
+            backend.put(KEY, rev(20_000 + commit * 30 + number), b"v")
+        backend.commit()
+    before = content(backend)
+
+    pieces: list[int] = []
+    following = Next.STEP
+    while following is not Next.SWITCH:
+        if following is Next.FLUSH:
+            job.flush()
+        following = job.step()
+        copy = job._copy
+        if copy is not None and copy.committing and copy.commit_count == len(pieces):
+            pieces.append(sum(len(overlay.changes) for overlay in copy.in_flight.values()))
+    finish(job, following)
+
+    assert pieces == [120] * 10
+    assert content(backend) == before
+    backend.close()
+
+
 def leaf_bodies(backend: Backend) -> list[bytes]:
     """The leaves without their numbers."""
     view = backend.database.view
