@@ -16,6 +16,7 @@ from balsad.env.real import RealDisk
 from balsad.proto import rpc_pb2 as rpc
 from balsad.storage import DefragJob, defrag
 from balsad.storage.bolt import digest
+from balsad.storage.wal.sync_choice import SyncChoice
 from balsad.transport import Call
 from tests.unit.server.server_kit import FakeCall, Running, in_loop, running
 
@@ -73,6 +74,36 @@ def test_a_snapshot_begins_with_what_the_commit_left(tmp_path: Path) -> None:
             await life.until(lambda: call.status, "the snapshot")
             assert b"".join(rpc.SnapshotResponse.FromString(part).blob for part in call.messages[:-1])
             assert backend.pending_ops == 1
+
+    in_loop(scenario())
+
+
+@pytest.mark.parametrize("what", ["defragmentation", "backup"])
+def test_while_much_is_written_the_loop_does_not_wait_for_the_log(tmp_path: Path, what: str) -> None:
+    """An fdatasync of the log waits for what others write to the same disk: here, or who stores a backup."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            wal, service = life.member.booted.wal, life.member.service
+            # The disk is as quick as can be, so far.
+            wal._way.choice = choice = SyncChoice(by_helper=False)
+            choice.note(0.0001, 0.0)
+            done: list[bool] = []
+            call = FakeCall()
+            if what == "defragmentation":
+                service.defragment(lambda: done.append(True), lambda text: done.append(False))
+            else:
+                MaintenanceApi(service, Door(service)).snapshot(cast(Call, call)).on_message(b"")
+            await life.until(lambda: not wal.is_inline, "the helper")
+
+            put = FakeCall()
+            service.put(cast(Any, put), rpc.PutRequest(key=b"k", value=b"v"))
+            service.driver.drain()
+            assert put.status is None
+            await life.answer(put)
+            await life.until(lambda: done or call.status, what)
+            assert done in ([], [True])
+            assert life.failures == []
 
     in_loop(scenario())
 
