@@ -6,13 +6,11 @@ Source: etcd server/etcdmain/main.go and etcd.go.
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import sys
 from collections.abc import Iterable
 from typing import Final
 
-import balsad
 from balsad import config as configuration
 from balsad.config import Loaded, LogSettings, Note, ServerConfig, StartError, form
 from balsad.observe import logs
@@ -58,7 +56,7 @@ def _start(arguments: list[str], loaded: Loaded, problem: str) -> int:
             _log.warning("advertise client URLs are not set", extra={"error": problem})
         return 1
     _tell(loaded.notes_after)
-    _log.info("balsad takes the part of etcd", extra=_who_serves())
+    _tell([form.form_note()])
     try:
         _look_at_data_dir(config.data_dir)
         if config.proxy != "off":
@@ -122,16 +120,6 @@ def _look_at_data_dir(path: str) -> None:
         )
     if "member" in names:
         _log.info("server has been already initialized", extra={"data-dir": path, "dir-type": "member"})
-
-
-def _who_serves() -> dict[str, object]:
-    who: dict[str, object] = {
-        "version": balsad.__version__,
-        "python-version": platform.python_version(),
-        "compiled": form.is_compiled(),
-    }
-    why = form.why_not_compiled()
-    return {**who, "not-compiled-because": why} if why else who
 
 
 if __name__ == "__main__":

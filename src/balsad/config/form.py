@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import balsad
+from balsad.config.notes import Note
 
 NOTE: Final = "built.txt"
 """What the build wrote, beside this package's modules; see tools/compiled_build.py."""
@@ -33,8 +34,12 @@ def why_not_compiled() -> str:
     return f"built for {note.removeprefix(prefix)}" if note.startswith(prefix) else note
 
 
-def form_line() -> str:
-    """What `etcd --version` says of balsad below the lines that are etcd's."""
+def form_note() -> Note:
+    """What the log says of balsad, at a start and at `--version`, whose output is etcd's alone."""
+    who: dict[str, object] = {
+        "version": balsad.__version__,
+        "python-version": platform.python_version(),
+        "compiled": is_compiled(),
+    }
     why = why_not_compiled()
-    form = "compiled" if is_compiled() else "not compiled" + (f": {why}" if why else "")
-    return f"balsad: {balsad.__version__} ({form}), Python {platform.python_version()}\n"
+    return Note("info", "balsad takes the part of etcd", {**who, "not-compiled-because": why} if why else who)

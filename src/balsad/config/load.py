@@ -19,7 +19,7 @@ from balsad.config.environment import read_environment
 from balsad.config.feature_gates import gated_fields
 from balsad.config.flag_kinds import IGNORED
 from balsad.config.flag_table import CONFIG_FILE, FLAGS, VERSION
-from balsad.config.form import form_line
+from balsad.config.form import form_note
 from balsad.config.go_flags import HelpRequested, ParsedLine, UsageError, parse_bool, split_line
 from balsad.config.help import USAGE, flags_help
 from balsad.config.log_settings import LogSettings, check_log_settings
@@ -74,7 +74,8 @@ def load(arguments: list[str], environ: Mapping[str, str], default_host: Default
         loaded.problem = f"'{line.words[0]}' is not a valid flag"
         return loaded
     if parse_bool(_last(line, VERSION.name, "false")):
-        loaded.exit_code, loaded.stdout = 0, version_lines() + form_line()
+        loaded.exit_code, loaded.stdout = 0, version_lines()
+        loaded.early_notes.append(form_note())
         return loaded
     try:
         path = _last(line, CONFIG_FILE.name, "") or environ.get(CONFIG_FILE.variable, "")

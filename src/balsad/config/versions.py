@@ -17,7 +17,7 @@ MIN_CLUSTER_VERSION: Final = "3.0.0"
 API_VERSION: Final = "3.5"
 
 # Scripts read all four lines of `etcd --version`, so the two that name etcd's own build stay as that build prints
-# them. Who really serves is told by a fifth, and by the start-up log line: see `balsad.config.form`.
+# them. Who really serves is told by a line of the log, there and at a start: see `balsad.config.form`.
 GIT_SHA: Final = "e8732fb5f"
 GO_VERSION: Final = "go1.16.3"
 
