@@ -415,6 +415,7 @@ REQUESTS = [
     ("OPTIONS", "/health"),
     ("OPTIONS", "/nope"),
     ("PATCH", "/health"),
+    ("GET", "*"),
 ]
 
 

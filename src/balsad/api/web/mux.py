@@ -12,7 +12,7 @@ import posixpath
 from typing import Final
 from urllib.parse import quote, unquote
 
-from balsad.api.web.answers import Handler, not_found, redirect
+from balsad.api.web.answers import BAD_REQUEST, Handler, not_found, redirect
 from balsad.transport import HttpRequest, HttpResponder
 
 _UNESCAPED: Final = "/:@!$&'()*+,;=~"
@@ -31,6 +31,10 @@ class Mux:
             self._folders.sort(key=lambda folder: -len(folder[0]))
 
     def __call__(self, request: HttpRequest, responder: HttpResponder) -> None:
+        if request.target == "*":
+            # Source: Go ServeMux.ServeHTTP.
+            responder.respond(BAD_REQUEST, {"Connection": "close"}, b"")
+            return
         path = unquote(request.path)
         clean = clean_path(path)
         if request.method != "CONNECT":
