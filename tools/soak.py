@@ -1,7 +1,7 @@
 """The long tests, a part after the other: `make soak`, or `make soak ARGS='nemesis fuzz'` for some of them.
 
     make soak ARGS=--list                       the parts, what is in them and about how long they take
-    make soak ARGS='simulation -- -k 17-'       what follows `--` is pytest's
+    make soak ARGS='simulation -- -k 1234'     what follows `--` is pytest's
 
 A part that fails does not keep the next from running. The last lines name what failed, each with the command that
 runs it again; a seed, where one was drawn, stands in the test's own words above.

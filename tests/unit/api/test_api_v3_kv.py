@@ -24,7 +24,7 @@ from balsad.errors import (
 )
 from balsad.proto import rpc_pb2 as rpc
 from balsad.transport import Headers
-from tests.unit.server.server_kit import FakeCall, FakeHeaders, Running, in_loop, running
+from tests.unit.server.server_kit import Running, in_loop, new_call, running
 from tests.unit.storage.bolt_disks import MappingDisk
 
 
@@ -37,11 +37,11 @@ class Api:
         self.door.admit(self.known)
 
     async def ask(self, method: str, raw: bytes, **metadata: bytes) -> tuple[tuple[int, str], list[bytes]]:
-        call = FakeCall(**metadata)
+        call = new_call(**metadata)
         try:
-            getattr(self.kv, method)(call, raw)
+            getattr(self.kv, method)(call.given, raw)
         except RequestError as error:  # which the transport makes the call's status
-            call.fail(error.code, error.text)
+            call.given.fail(error.code, error.text)
         await self.life.answer(call)
         assert call.status is not None
         return call.status, call.messages
@@ -56,7 +56,7 @@ class Api:
 
 
 def headers(**metadata: bytes) -> Headers:
-    return cast(Headers, FakeHeaders({name.encode(): value for name, value in metadata.items()}))
+    return Headers("", "", {name.encode(): value for name, value in metadata.items()}, [])
 
 
 ranges = st.builds(
@@ -174,11 +174,11 @@ def test_versions_of_clients_are_counted_and_bounded(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path) as life:
             door = Door(life.member.service)
-            same = FakeHeaders({b"client-api-version": b"3.5.1"})
+            same = Headers("", "", {b"client-api-version": b"3.5.1"}, [])
             for _ in range(3):
                 door.admit(cast(Headers, same))
             for number in range(500):
-                door.admit(cast(Headers, FakeHeaders({b"client-api-version": b"9.%d\xff" % number})))
+                door.admit(Headers("", "", {b"client-api-version": b"9.%d\xff" % number}, []))
             assert door.client_requests[("unary", "3.5.1")].value == 3
             assert len(door.client_requests) <= 65
             assert sum(counter.value for counter in door.client_requests.values()) == 503

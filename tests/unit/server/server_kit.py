@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from balsad.config import ServerConfig
+from balsad.config.form import is_compiled
 from balsad.config.urls import parse_url
 from balsad.env import Disk, Env
 from balsad.env.real import RealDisk
@@ -20,6 +21,7 @@ from balsad.server.plain_txn import read_txn
 from balsad.server.propose import Pending, Result, plain_put
 from balsad.storage.wal import INLINE, WalOptions
 from balsad.transport import Headers
+from tests.unit.transport.wire_kit import RawClient, Toy
 
 WAIT_S = 10.0
 
@@ -60,6 +62,11 @@ class FakeCall:
         self.on_writable: Callable[[], None] | None = None
         self.on_cancel: Callable[[], None] | None = None
 
+    @property
+    def given(self) -> Any:
+        """What a handler is given."""
+        return self
+
     def respond(self, message: bytes) -> None:
         self.messages.append(message)
         self._end(0, "")
@@ -81,6 +88,40 @@ class FakeCall:
         assert self.answers == 1, f"answered twice: {self.status}, then {(code, text)}"
         self.status = (code, text)
         self.closed = True
+
+
+class HeardCall:
+    """A call of a client that hears what it is answered. Compiled modules take a real Call alone."""
+
+    def __init__(self, **metadata: bytes) -> None:
+        toy = Toy()
+        self._client = RawClient(toy).open()
+        extra = tuple((name, value.decode()) for name, value in metadata.items())
+        self._stream_id = self._client.call("/toy.Toy/Hold", b"", extra=extra)
+        (self.given,) = toy.held
+
+    @property
+    def messages(self) -> list[bytes]:
+        self._client.connection.flush()
+        answer = self._client.answers.get(self._stream_id)
+        return answer.messages if answer is not None else []
+
+    @property
+    def status(self) -> tuple[int, str] | None:
+        self._client.connection.flush()
+        answer = self._client.answers.get(self._stream_id)
+        if answer is None or not answer.ended:
+            return None
+        return answer.status, dict(answer.headers[-1]).get("grpc-message", "")
+
+    @property
+    def answers(self) -> int:
+        return int(self.status is not None)
+
+
+def new_call(**metadata: bytes) -> Any:
+    """A call to hand in as `.given`; the fake one says more when it is answered as no call may be."""
+    return HeardCall(**metadata) if is_compiled() else FakeCall(**metadata)
 
 
 class FakeHeaders:
@@ -196,10 +237,10 @@ class Feed:
 
     def entry(self, field: str, request: Any) -> tuple[Entry, Pending, FakeCall]:
         self._ids += 1
-        call: Any = FakeCall()
+        call = new_call()
         data = request_bytes(field, request, self._ids)
         index = self.member.applier.applied_index + 1
-        pending = Pending(self._ids, call, None, field, request)
+        pending = Pending(self._ids, call.given, None, field, request)
         carried: Pending | None = pending
         if self.way == "bytes":
             carried = None  # as on a follower, or in a replay
@@ -207,12 +248,12 @@ class Feed:
             raw = request.SerializeToString()
             plain = plain_put(raw)
             if plain is not None:
-                pending = carried = Pending(self._ids, call, None, "plain put", None, plain[0], raw, plain[1])
+                pending = carried = Pending(self._ids, call.given, None, "plain put", None, plain[0], raw, plain[1])
         elif self.way == "plain" and field == "txn":
             raw = request.SerializeToString()
             plain_txn = read_txn(raw, 128)
             if plain_txn is not None:
-                pending = carried = Pending(self._ids, call, None, "plain txn", plain_txn, b"", raw)
+                pending = carried = Pending(self._ids, call.given, None, "plain txn", plain_txn, b"", raw)
         return Entry(EntryType.NORMAL, self.term, index, data, carried), pending, call
 
     def apply(self, field: str, request: Any) -> FakeCall:

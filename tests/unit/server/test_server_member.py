@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -23,18 +23,18 @@ from balsad.server.snapshots import PURGE_INTERVAL_S
 from balsad.storage import Backend, StorageError, schema
 from balsad.wire import uvarint
 from tests.property.memory_disk import PowerCut
-from tests.unit.server.server_kit import WAIT_S, Clock, FakeCall, Running, config_of, in_loop, running
+from tests.unit.server.server_kit import WAIT_S, Clock, FakeCall, Running, config_of, in_loop, new_call, running
 from tests.unit.storage.bolt_disks import MappingDisk
 
 
 def put(life: Running, key: bytes, value: bytes) -> FakeCall:
     """Through the short way in, as the API takes it."""
-    call: Any = FakeCall()
+    call: FakeCall = new_call()
     raw = rpc.PutRequest(key=key, value=value).SerializeToString()
     plain = plain_put(raw)
     assert plain is not None
-    life.member.service.put_plain(call, raw, plain[0], plain[1])
-    return cast(FakeCall, call)
+    life.member.service.put_plain(call.given, raw, plain[0], plain[1])
+    return call
 
 
 class Letters(NoPeers):
@@ -48,9 +48,9 @@ class Letters(NoPeers):
 
 
 def ask(life: Running, method: str, request: Any) -> FakeCall:
-    call: Any = FakeCall()
-    getattr(life.member.service, method)(call, request)
-    return cast(FakeCall, call)
+    call: FakeCall = new_call()
+    getattr(life.member.service, method)(call.given, request)
+    return call
 
 
 def value_at(life: Running, key: bytes) -> bytes | None:
@@ -288,8 +288,8 @@ def test_leases_run_out_through_the_log(tmp_path: Path) -> None:
             service = life.member.service
             calls = []
             for lease_id in range(1, 101):
-                call: Any = FakeCall()
-                service.lease_grant(call, rpc.LeaseGrantRequest(ID=lease_id, TTL=10))
+                call = new_call()
+                service.lease_grant(call.given, rpc.LeaseGrantRequest(ID=lease_id, TTL=10))
                 calls.append(call)
             await life.until(lambda: all(call.status for call in calls))
             for lease_id in range(1, 101):
@@ -310,8 +310,8 @@ def test_leases_begin_anew_after_a_restart(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = Clock()
         async with running(tmp_path, clock=clock) as life:
-            call: Any = FakeCall()
-            life.member.service.lease_grant(call, rpc.LeaseGrantRequest(ID=7, TTL=50))
+            call = new_call()
+            life.member.service.lease_grant(call.given, rpc.LeaseGrantRequest(ID=7, TTL=50))
             await life.answer(call)
             clock.now += 45
         async with running(tmp_path, clock=clock, election_timeout_ms=1000, heartbeat_interval_ms=100) as life:
@@ -326,8 +326,8 @@ def test_generated_lease_ids_are_positive_and_distinct(tmp_path: Path) -> None:
         async with running(tmp_path) as life:
             found = set()
             for _ in range(20):
-                call: Any = FakeCall()
-                life.member.service.lease_grant(call, rpc.LeaseGrantRequest(TTL=50))
+                call = new_call()
+                life.member.service.lease_grant(call.given, rpc.LeaseGrantRequest(TTL=50))
                 answer = rpc.LeaseGrantResponse.FromString((await life.answer(call)).messages[0])
                 found.add(answer.ID)
             assert len(found) == 20

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,9 +9,8 @@ from hypothesis import strategies as st
 from balsad.errors import KeyNotFoundError
 from balsad.proto import rpc_pb2 as rpc
 from balsad.server.propose import Pending, plain_put
-from balsad.transport import Call
 from balsad.wire import read_uvarint
-from tests.unit.server.server_kit import FakeCall
+from tests.unit.server.server_kit import new_call
 
 
 def agrees_with_protobuf(raw: bytes) -> bool:
@@ -89,14 +86,14 @@ def test_what_does_not() -> None:
 
 
 def test_a_pending_tells_its_call_or_its_callback() -> None:
-    call, heard = FakeCall(), []
-    Pending(1, cast(Call, call)).resolve(b"answer")
+    call, heard = new_call(), []
+    Pending(1, call.given).resolve(b"answer")
     Pending(2, None, heard.append).resolve(b"answer")
     refusal = KeyNotFoundError()
     Pending(3, None, heard.append).resolve(refusal)
     Pending(4, None).resolve(b"nobody waits")
-    refused: Any = FakeCall()
-    Pending(5, refused).resolve(refusal)
+    refused = new_call()
+    Pending(5, refused.given).resolve(refusal)
 
     assert (call.messages, call.status) == ([b"answer"], (0, ""))
     assert heard == [b"answer", refusal]
@@ -104,9 +101,9 @@ def test_a_pending_tells_its_call_or_its_callback() -> None:
 
 
 def test_a_callback_goes_before_the_call() -> None:
-    call, heard = FakeCall(), []
+    call, heard = new_call(), []
 
-    Pending(1, cast(Call, call), heard.append).resolve(b"answer")
+    Pending(1, call.given, heard.append).resolve(b"answer")
 
     assert heard == [b"answer"]
     assert call.status is None
