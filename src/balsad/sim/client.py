@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from balsad.errors import AuthOldRevisionError, InvalidAuthTokenError, UserEmptyError
+from balsad.proto import rpc_pb2
 from balsad.sim.loop import Process
-from balsad.sim.rpc import LOST, REFUSED, Answers, Front, SimCall
+from balsad.sim.rpc import LOST, OK, REFUSED, Answers, Front, SimCall
 
 if TYPE_CHECKING:
     from balsad.sim.loop import Timeline
@@ -15,6 +17,17 @@ if TYPE_CHECKING:
 
 BROKEN_AFTER_S: Final = 1.0
 """How long it takes to notice that a connection does not work any more."""
+_WHO: Final = frozenset(
+    (
+        UserEmptyError.message,
+        InvalidAuthTokenError.message,
+        AuthOldRevisionError.message,
+        # In the words of the Maintenance service.
+        "auth: user name is empty",
+        "auth: invalid auth token",
+    )
+)
+"""What members say that want to know, perhaps once more, who asks."""
 
 
 class Answer(NamedTuple):
@@ -45,8 +58,8 @@ class Connection:
 
     # To the member.
 
-    def open(self, path: str, message: bytes) -> None:
-        self._go(lambda: self._begin(path, message))
+    def open(self, path: str, message: bytes, token: bytes) -> None:
+        self._go(lambda: self._begin(path, message, token))
 
     def send(self, message: bytes) -> None:
         self._go(lambda: self._at_member(lambda call: call.on_message(message)))
@@ -74,7 +87,7 @@ class Connection:
         self._arrives_last = max(self._arrives_last, now + network.delay())
         client.timeline.at(self._arrives_last, action)
 
-    def _begin(self, path: str, message: bytes) -> None:
+    def _begin(self, path: str, message: bytes, token: bytes) -> None:
         """At the member's machine."""
         front = self._target.front
         if front is None or front.process.is_dead:
@@ -87,7 +100,7 @@ class Connection:
 
         process = front.process
         process.timeline.put(
-            process.timeline.now, process, front.begin, (path, message, self._answers, self, opened), None
+            process.timeline.now, process, front.begin, (path, message, token, self._answers, self, opened), None
         )
 
     def _at_member(self, action: Callable[[SimCall], None]) -> None:
@@ -173,6 +186,8 @@ class Client:
         self.timeline = timeline
         self.network = network
         self.process = Process(timeline, name)
+        self.user = ("", "")  # name and password, should a member ask
+        self.token = b""
 
     @property
     def now(self) -> float:
@@ -187,9 +202,27 @@ class Client:
         return await self._call(target, path, message, timeout_s, True)
 
     async def _call(self, target: Target, path: str, message: bytes, timeout_s: float, is_stream: bool) -> Answer:
+        """Once more if the member wants to know who asks; it has done nothing then."""
+        answer = await self._call_once(target, path, message, timeout_s, is_stream)
+        if self.user[0] and answer.text in _WHO and await self.log_in(target, timeout_s):
+            return await self._call_once(target, path, message, timeout_s, is_stream)
+        return answer
+
+    async def log_in(self, target: Target, timeout_s: float) -> bool:
+        """Get a token for the user that this client is."""
+        name, password = self.user
+        request = rpc_pb2.AuthenticateRequest(name=name, password=password).SerializeToString()
+        self.token = b""
+        answer = await self._call_once(target, "/etcdserverpb.Auth/Authenticate", request, timeout_s, False)
+        if answer.code != OK:
+            return False
+        self.token = rpc_pb2.AuthenticateResponse.FromString(answer.message).token.encode()
+        return True
+
+    async def _call_once(self, target: Target, path: str, message: bytes, timeout_s: float, is_stream: bool) -> Answer:
         future: asyncio.Future[Answer] = self.process.create_future()
         connection = Connection(self, target, _Unary(future))
-        connection.open(path, message)
+        connection.open(path, message, self.token)
         if is_stream:
             connection.close_sending()
 
@@ -206,7 +239,7 @@ class Client:
 
     def stream(self, target: Target, path: str, message: bytes, answers: Answers) -> Connection:
         connection = Connection(self, target, answers)
-        connection.open(path, message)
+        connection.open(path, message, self.token)
         return connection
 
     async def sleep(self, seconds: float) -> None:

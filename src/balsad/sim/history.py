@@ -104,6 +104,16 @@ class Compaction:
 
 
 @dataclass(slots=True)
+class PermissionStep:
+    """A change of what guests may do: enable, disable, grant, revoke."""
+
+    kind: str
+    invoked: float
+    returned: float = float("inf")
+    outcome: str = UNKNOWN
+
+
+@dataclass(slots=True)
 class FinalState:
     """A member's state once all was quiet. `hash_revision` is what the hash is of."""
 
@@ -123,6 +133,7 @@ class History:
     watches: list[WatchSession] = field(default_factory=list)
     leases: list[LeaseStep] = field(default_factory=list)
     compactions: list[Compaction] = field(default_factory=list)
+    permissions: list[PermissionStep] = field(default_factory=list)
     finals: list[FinalState] = field(default_factory=list)
     ended: float = 0.0  # when the last question was answered
     quiet_since: float = 0.0  # when the last fault was over

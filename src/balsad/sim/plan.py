@@ -25,6 +25,7 @@ class Plan:
     delay_s: float = 0.0005  # of the network
     stragglers: float = 0.0  # the share of packets that come later, by up to `straggle_s`
     straggle_s: float = 1.0
+    guests: int = 0  # users whose permission comes and goes; 0: a world without users
     pre_vote: bool | None = None  # None: by chance
     faults: tuple[str, ...] = ()  # empty: all that make sense
     settings: tuple[tuple[str, object], ...] = ()  # of the members, in place of what chance would give
@@ -55,5 +56,6 @@ def plan_of(seed: int, *, members: int = 0, seconds: float = 0.0) -> Plan:
         compact_chance=rnd.choice((0.003, 0.01, 0.03)),
         delay_s=rnd.choice((0.0005, 0.0005, 0.005, 0.03)),
         stragglers=rnd.choice((0.0, 0.0, 0.01)),
+        guests=random.Random(f"{seed} guests").choice((0, 0, 0, 1, 2)),
     )
     return replace(plan, members=members or plan.members, seconds=seconds or plan.seconds)

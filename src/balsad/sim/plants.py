@@ -211,6 +211,24 @@ def forget_to_expire(world: World, machine: Machine, member: Member) -> None:
     )
 
 
+# Users.
+
+
+def remember_permissions(world: World, machine: Machine, member: Member) -> None:
+    """What a user may do is looked up once, and taking it away does not reach what was looked up."""
+    auth = member.auth
+    look_up = auth._grants_of
+    found: dict[str, Any] = {}
+
+    def remembered(name: str) -> Any:
+        grants = found.get(name)
+        if grants is None:
+            grants = found[name] = look_up(name)
+        return grants
+
+    _replace(auth, "_grants_of", remembered)
+
+
 # Members.
 
 
@@ -260,6 +278,7 @@ class _Proxy:
 _RESTARTS: Final = ("power", "kill", "midst", "stop")
 _ALONE: Final = Plan(members=1, seconds=20.0, faults=_RESTARTS, fault_every_s=1.5)
 _THREE: Final = Plan(members=3, seconds=30.0, fault_every_s=1.5, keys=1, clients=8)
+_GUESTS: Final = Plan(members=3, seconds=20.0, guests=2, think_s=0.05, fault_every_s=4.0)
 _WATCHED: Final = replace(_ALONE, watchers=8, think_s=0.05, compact_chance=0.05)
 
 PLANTS: Final[dict[str, Planted]] = {
@@ -327,6 +346,7 @@ PLANTS: Final[dict[str, Planted]] = {
     "expire-leases-early": Planted(expire_leases_early, _ALONE, ("lease",)),
     "revoke-key-by-key": Planted(revoke_key_by_key, _ALONE, ("lease", "linearizable")),
     "forget-to-expire": Planted(forget_to_expire, _ALONE, ("lease",)),
+    "remember-permissions": Planted(remember_permissions, _GUESTS, ("permission",)),
     "change-members-twice": Planted(
         change_members_twice,
         Plan(members=3, seconds=40.0, change_every_s=1.0, timeout_s=2.0, fault_every_s=1.5, faults=("kill", "power")),

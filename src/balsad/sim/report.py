@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from balsad.errors import PermissionDeniedError
 from balsad.sim.plan import Plan, plan_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def replay_line(seed: int, plan: Plan, plant: str = "") -> str:
 def report(world: World) -> str:
     history = world.history
     outcomes = Counter(operation.outcome for operation in history.operations)
+    permissions = Counter(step.kind for step in history.permissions)
+    permissions.update("denied" for operation in history.operations if operation.error == PermissionDeniedError.message)
     lines = [
         f"seed {world.seed}, {world.plan.members} founders, {world.timeline.now:.1f} s, trace {world.trace}",
         f"operations: {len(history.operations)} ("
@@ -39,6 +42,7 @@ def report(world: World) -> str:
         + ", ".join(f"{machine.name} {machine.lives}" for machine in world.machines),
         "changes of members: "
         + (", ".join(f"{kind} {count}" for kind, count in sorted(world.changes.items())) or "none"),
+        "permissions: " + (", ".join(f"{kind} {count}" for kind, count in sorted(permissions.items())) or "none"),
         "faults: " + (", ".join(f"{kind} {count}" for kind, count in sorted(world.faults.items())) or "none"),
     ]
     if world.violations:

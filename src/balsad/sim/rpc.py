@@ -11,7 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from balsad.errors import Code, NotSupportedForLearnerError, RequestError, UnhealthyError
+from balsad.errors import (
+    Code,
+    MemberNotEnoughStartedError,
+    NotSupportedForLearnerError,
+    RequestError,
+    TooManyRequestsError,
+    UnhealthyError,
+)
 from balsad.transport import Call, Headers, RpcServer
 
 if TYPE_CHECKING:
@@ -116,22 +123,23 @@ class Front:
         self.process = process
         self.server = RpcServer(scheduler=process)
         self.calls: dict[SimCall, None] = {}
-        self._headers: dict[str, Headers] = {}
+        self._headers: dict[tuple[str, bytes], Headers] = {}
         self._ready: list[tuple[SimCall, Callable[[], None]]] = []
         self._flush_is_due = False
 
-    def headers(self, path: str) -> Headers:
-        found = self._headers.get(path)
+    def headers(self, path: str, token: bytes) -> Headers:
+        found = self._headers.get((path, token))
         if found is None:
-            found = self._headers[path] = Headers(path, "simulated", {}, [])
+            metadata = {b"token": token} if token else {}
+            found = self._headers[path, token] = Headers(path, "simulated", metadata, [])
             found.method = self.server.router.methods[path]
         return found
 
     def begin(
-        self, path: str, message: bytes, answers: Answers, line: Line, on_open: Callable[[SimCall], None]
+        self, path: str, message: bytes, token: bytes, answers: Answers, line: Line, on_open: Callable[[SimCall], None]
     ) -> None:
         """A request is here. In the member's process; `on_open` hears of the call before its first answer."""
-        headers = self.headers(path)
+        headers = self.headers(path, token)
         method = headers.method
         assert method is not None
         call = SimCall(self, headers, answers, line)
@@ -175,7 +183,14 @@ _CERTAIN: Final = frozenset(
         Code.UNAUTHENTICATED,
     )
 )
-_CERTAIN_TEXTS: Final = frozenset((NotSupportedForLearnerError.message, UnhealthyError.message))
+_CERTAIN_TEXTS: Final = frozenset(
+    (
+        NotSupportedForLearnerError.message,
+        UnhealthyError.message,
+        MemberNotEnoughStartedError.message,
+        TooManyRequestsError.message,
+    )
+)
 
 
 def is_refusal(code: int, text: str = "") -> bool:

@@ -30,6 +30,8 @@ RANGES: Final = (
     (b"k/2", b"\0"),
 )
 
+NOT_ALLOWED: Final = "not allowed"
+
 
 class _Stream:
     """One stream with one watch on it, as the client hears it."""
@@ -52,6 +54,11 @@ class _Stream:
             session.created_revision = response.header.revision
             if not self.created.done():
                 self.created.set_result(None)
+        if response.canceled and "permission denied" in response.cancel_reason:
+            # It never began.
+            session.created_revision = 0
+            self._end(NOT_ALLOWED)
+            return
         if response.canceled:
             session.is_canceled = True
             session.compact_revision = response.compact_revision
@@ -137,6 +144,8 @@ class Watcher:
         await stream.ended
         connection.is_over = True
         self._learn(session)
+        if session.ended_why == NOT_ALLOWED:
+            await self.client.log_in(machine, self.world.plan.timeout_s)
 
     def _choose(self) -> Machine:
         serving = [machine for machine in self.world.present() if machine.is_serving]

@@ -24,6 +24,7 @@ from balsad.sim.history import FinalState, History
 from balsad.sim.loop import Timeline
 from balsad.sim.machine import Machine
 from balsad.sim.network import Network
+from balsad.sim.officer import ROOT, Guest, Officer
 from balsad.sim.plan import Plan, plan_of
 from balsad.sim.requests import Range, RangeResult, decode, encode
 from balsad.sim.rpc import OK
@@ -79,6 +80,8 @@ class World:
             "compact_hash_check": setting.random() < 0.5,
             "compact_hash_check_time_s": 5.0,
         }
+        if self.plan.guests:
+            choices["bcrypt_cost"] = 4
         if self.plan.pre_vote is not None:
             choices["pre_vote"] = self.plan.pre_vote
         choices |= dict(self.plan.settings)
@@ -252,6 +255,12 @@ class World:
         if plan.change_every_s:
             client = self._client("s1")
             self._employ(Steward(self, client, self._chances(client.name)).live(), client)
+        if plan.guests:
+            client = self._client("o1")
+            self._employ(Officer(self, client, self._chances(client.name)).live(), client)
+        for number in range(plan.guests):
+            client = self._client(f"g{number + 1}")
+            self._employ(Guest(self, client, self._chances(client.name)).live(), client)
         for number in range(plan.watchers):
             client = self._client(f"w{number + 1}")
             chances = self._chances(client.name)
@@ -263,6 +272,8 @@ class World:
     def _client(self, name: str) -> Client:
         client = Client(name, self.timeline, self.network)
         client.process.on_exception = lambda message, error: self.violation(f"{name}: {message}: {error!r}", error)
+        if self.plan.guests:
+            client.user = ROOT
         self.clients.append(client)
         return client
 
@@ -346,6 +357,13 @@ class World:
         for machine in self.counted(leader):
             if machine.member is not None and not machine.member.service.is_learner:
                 await asker.do(everything, machine)
+        states = {
+            (machine.member.auth.enabled, machine.member.auth.revision)
+            for machine in self.counted(leader)
+            if machine.member is not None
+        }
+        if len(states) > 1:
+            self.violation(f"members differ in who may do what: {states}")
         revision = leader.member.store.current_revision
         for machine in self.counted(leader):
             self.history.finals.append(await self._final(client, machine, revision))

@@ -8,6 +8,7 @@ from balsad.sim.checkers.converged import check_converged
 from balsad.sim.checkers.durable import check_durable
 from balsad.sim.checkers.lease import check_leases
 from balsad.sim.checkers.linearizable import Truth, check_linearizable
+from balsad.sim.checkers.permission import check_permissions
 from balsad.sim.checkers.watch import check_watches
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = [
     "check_durable",
     "check_leases",
     "check_linearizable",
+    "check_permissions",
     "check_watches",
     "judge",
 ]
@@ -30,6 +32,7 @@ def judge(history: History) -> list[str]:
     wrong = [f"linearizable: {sentence}" for sentence in found]
     wrong += [f"watch: {sentence}" for sentence in check_watches(history, truth)]
     wrong += [f"lease: {sentence}" for sentence in check_leases(history, truth)]
+    wrong += [f"permission: {sentence}" for sentence in check_permissions(history)]
     wrong += [f"durable: {sentence}" for sentence in check_durable(history, truth)]
     wrong += [f"converged: {sentence}" for sentence in check_converged(history)]
     return wrong
