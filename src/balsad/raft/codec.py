@@ -84,12 +84,15 @@ def entry_size(entry: Entry) -> int:
 
 def decode_entry(data: bytes) -> Entry:
     """The Entry of these bytes. Raises WireError."""
+    return decode_entry_at(data, 0, len(data))
+
+
+def decode_entry_at(data: bytes, pos: int, end: int) -> Entry:
+    """The Entry in data[pos:end]. Raises WireError."""
     kind = 0
     term = 0
     index = 0
     payload = b""
-    pos = 0
-    end = len(data)
     while pos < end:
         tag = data[pos]
         if tag == 0x08:
@@ -102,6 +105,8 @@ def decode_entry(data: bytes) -> Entry:
             payload, pos = _read_bytes(data, pos + 1)
         else:
             pos = skip_unknown(data, pos)
+    if pos > end:
+        raise WireError("unexpected end of message")
     return Entry(kind, term, index, payload)
 
 

@@ -185,17 +185,24 @@ def decode_frame_head(head: bytes, pos: int) -> tuple[int, int]:
 
 def decode_record(buffer: bytes, pos: int, end: int) -> tuple[int, int, bytes]:
     """Type, checksum and data of the record in buffer[pos:end]. Raises WireError."""
+    kind, crc, start, stop = locate_data(buffer, pos, end)
+    return kind, crc, buffer[start:stop]
+
+
+def locate_data(buffer: bytes, pos: int, end: int) -> tuple[int, int, int, int]:
+    """Type and checksum of the record in buffer[pos:end], and where its data begins and ends. Raises WireError."""
     kind = 0
     crc = 0
-    data = b""
+    start = stop = pos
     while pos < end:
         tag = buffer[pos]
         if tag == 0x1A:
             size, pos = read_uvarint(buffer, pos + 1)
             if pos + size > end:
                 raise WireError("unexpected end of message")
-            data = buffer[pos : pos + size]
+            start = pos
             pos += size
+            stop = pos
         elif tag == 0x10:
             crc, pos = read_uvarint(buffer, pos + 1)
             crc &= 0xFFFFFFFF
@@ -205,7 +212,7 @@ def decode_record(buffer: bytes, pos: int, end: int) -> tuple[int, int, bytes]:
             pos = skip_unknown(buffer, pos)
     if pos != end:
         raise WireError("unexpected end of message")
-    return kind, crc, data
+    return kind, crc, start, stop
 
 
 def is_torn(frame: bytes, offset: int) -> bool:

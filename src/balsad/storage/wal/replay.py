@@ -18,7 +18,7 @@ from typing import Final
 from crc32c import crc32c
 
 from balsad.env import Disk
-from balsad.raft.codec import decode_entry, decode_hard_state
+from balsad.raft.codec import decode_entry_at, decode_hard_state
 from balsad.raft.messages import Entry, HardState
 from balsad.storage.errors import StorageError, os_error
 from balsad.storage.wal.record import (
@@ -30,9 +30,9 @@ from balsad.storage.wal.record import (
     STATE,
     WalSnapshot,
     decode_frame_head,
-    decode_record,
     decode_wal_snapshot,
     is_torn,
+    locate_data,
 )
 from balsad.storage.wal.segments import Segment, list_segments, segments_from
 from balsad.wire import WireError
@@ -93,13 +93,14 @@ class Decoder:
         "_at",
         "_base",
         "_buffer",
+        "_data_at",
+        "_data_end",
         "_disk",
         "_fd",
         "_own_fd",
         "_segments",
         "_stop_when_torn",
         "crc",
-        "data",
         "offset",
         "start",
     )
@@ -117,7 +118,13 @@ class Decoder:
         self.start = 0
         self.offset = 0
         self.crc = 0
-        self.data = b""
+        # Where the record's content is in the buffer.
+        self._data_at = 0
+        self._data_end = 0
+
+    @property
+    def data(self) -> bytes:
+        return self._buffer[self._data_at : self._data_end]
 
     @property
     def path(self) -> str:
@@ -162,7 +169,7 @@ class Decoder:
             raise self._cut_off(f"wal: the file ends in a record of {size} bytes")
         at = begin - self._base
         try:
-            kind, crc, data = decode_record(self._buffer, at, at + size)
+            kind, crc, data_at, data_end = locate_data(self._buffer, at, at + size)
         except WireError as error:
             broken = WalError(self.path, f"wal: no record: {error}", offset=self.offset)
             raise self._torn_or(broken, at, total) from error
@@ -171,7 +178,7 @@ class Decoder:
             broken = WalError(self.path, "wal: unexpected block type 0", offset=self.offset)
             raise self._torn_or(broken, at, total)
         if kind != CRC:
-            expected = crc32c(data, self.crc)
+            expected = crc32c(memoryview(self._buffer)[data_at:data_end], self.crc)
             if crc != expected:
                 broken = WalCrcError(
                     self.path, f"wal: crc mismatch: expected {expected:08x}, found {crc:08x}", offset=self.offset
@@ -185,7 +192,8 @@ class Decoder:
                 offset=self.offset,
             )
         self.crc = crc
-        self.data = data
+        self._data_at = data_at
+        self._data_end = data_end
         self.start = self.offset
         self.offset = begin + total
         return kind
@@ -228,18 +236,20 @@ class Decoder:
         have = self._base + len(self._buffer) - offset
         if have >= count:
             return count
-        parts = [self._buffer[offset - self._base :]] if have > 0 else []
-        have = max(0, have)
+        # What is left of the buffer is read once more: less work than joining it to what comes.
+        wanted = max(_CHUNK_BYTES, count)
+        parts: list[bytes] = []
+        have = 0
         try:
             while have < count:
-                chunk = self._disk.pread(self._fd, max(_CHUNK_BYTES, count - have), offset + have)
+                chunk = self._disk.pread(self._fd, wanted - have, offset + have)
                 if not chunk:
                     break
                 parts.append(chunk)
                 have += len(chunk)
         except OSError as error:
             raise os_error(self.path, "read", error, offset=offset + have) from error
-        self._buffer = b"".join(parts)
+        self._buffer = parts[0] if len(parts) == 1 else b"".join(parts)
         self._base = offset
         return min(have, count)
 
@@ -247,7 +257,7 @@ class Decoder:
 
     def entry(self) -> Entry:
         try:
-            return decode_entry(self.data)
+            return decode_entry_at(self._buffer, self._data_at, self._data_end)
         except WireError as error:
             raise self.error(f"wal: no entry: {error}") from error
 
