@@ -47,8 +47,9 @@ MODULES = """
     wire
     raft/*
     storage/overlay storage/backend
-    storage/wal/record storage/wal/writer
+    storage/wal/record storage/wal/replay storage/wal/writer
     storage/bolt/page storage/bolt/tree storage/bolt/tx storage/bolt/freelist storage/bolt/bulk storage/bolt/digest
+    storage/bolt/reach
     mvcc/*
     lease/*
     transport/call transport/stream transport/frames transport/header_block transport/methods transport/timers

@@ -26,7 +26,7 @@ class Random(Protocol):
 
 
 class Mapping(Protocol):
-    """A read-only view of a file; slicing copies out `bytes`."""
+    """A read-only view of a file; slicing, with a step or without, copies out `bytes`."""
 
     def __getitem__(self, index: slice, /) -> bytes: ...
 

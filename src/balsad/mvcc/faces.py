@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
+
+Stretch = tuple[bytes, int, tuple[int, ...], tuple[int, ...]]
+"""Rows in order: bytes, where in them key, value, key, value, ... begin, sizes of the keys, sizes of the values."""
 
 
 class StoreBackend(Protocol):
@@ -22,6 +26,14 @@ class StoreBackend(Protocol):
     def get(self, bucket: bytes, key: bytes) -> bytes | None: ...
 
     def scan(self, bucket: bytes, start: bytes, end: bytes | None, limit: int = 0) -> list[tuple[bytes, bytes]]: ...
+
+    def stretches(self, bucket: bytes) -> Iterator[Stretch]:
+        """All rows of a bucket. Nobody may write meanwhile."""
+
+    def stretches_between(
+        self, bucket: bytes, start: bytes, end: bytes, page_bytes: int
+    ) -> tuple[list[Stretch], bytes | None]:
+        """The next rows from `start` up to but without `end`, as many as so many bytes hold, and where to go on."""
 
 
 class LeaseAttacher(Protocol):

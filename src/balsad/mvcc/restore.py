@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import gc
 from struct import error as StructError
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from balsad.mvcc.key_value import create_and_version, key_of, lease_of
+from balsad.mvcc.key_value import create_and_version, lease_of
 from balsad.mvcc.revision import (
     FINISHED_COMPACT_KEY,
     KEY_BUCKET,
     META_BUCKET,
+    ROW_KEY_SIZE,
     SCHEDULED_COMPACT_KEY,
     TOMBSTONE_KEY_SIZE,
-    revision_key,
     unpack_revision,
 )
 from balsad.storage import StorageError
-from balsad.wire import WireError, uvarint
+from balsad.wire import WireError, read_uvarint, uvarint
 
 if TYPE_CHECKING:
     from balsad.mvcc.store import Store
 
-ROWS_AT_ONCE: Final = 10_000
+KEY_TAG: Final = 0x0A
 FREEZE_KEYS_MIN: Final = 100_000
 """So many keys are worth to be kept from the garbage collector; the price is garbage that it never finds, either."""
 
@@ -80,29 +80,49 @@ def _index_rows(store: Store) -> int:
     """Fill the index from the `key` bucket and hang keys on their leases; gives the newest main revision."""
     backend = store.backend
     index = store.index
-    live = index.live
-    history = index.history
+    # Metas are told apart by identity below, and share the number of their transaction. Where this is compiled, objects
+    # of a known type would lose both.
+    live: dict[bytes, Any] = index.live
+    history: dict[bytes, list[Any]] = index.history
+    meta: Any
+    previous: Any
+    main: Any = -1
     has_leases = len(store.leases) > 0
     lease_by_key: dict[bytes, int] = {}
-    main = 1
-    # What a key's first put holds behind the key, and the revision of which that is true.
+    # What a key's first put holds behind the key.
     first_put = b""
-    first_put_of = 0
-    start = revision_key(1, 0)
-    row_key = kv = b""
+    rows = b""
+    at = row = end = 0
     try:
-        while True:
-            rows = backend.scan(KEY_BUCKET, start, None, ROWS_AT_ONCE)
-            for row_key, kv in rows:
-                number, sub = unpack_revision(row_key)
+        for rows, at, key_sizes, value_sizes in backend.stretches(KEY_BUCKET):
+            end = at
+            for key_size, value_size in zip(key_sizes, value_sizes, strict=True):
+                # Of the row, its name, its KeyValue: where each begins.
+                row = end
+                at = row + key_size
+                end = at + value_size
+                number, sub = unpack_revision(rows, row)
                 if number != main:
                     main = number  # one object for all that one transaction wrote
-                size = kv[1] if kv else 0
-                key = kv[2 : 2 + size] if size < 128 else key_of(kv)
-                previous = live.get(key)
-                if len(row_key) == TOMBSTONE_KEY_SIZE:
+                    stored = uvarint(main)
+                    first_put = b"\x10%b\x18%b\x20\x01" % (stored, stored)
+                if value_size:
+                    begin = at + 2
+                    size = rows[at + 1]
+                    if size >= 128:
+                        size, begin = read_uvarint(rows, at + 1)
+                    stop = begin + size
+                    if rows[at] != KEY_TAG or stop > end:
+                        raise WireError("a stored KeyValue does not begin with its key")
+                    key = rows[begin:stop]
+                else:
+                    stop = at
+                    key = b""
+                if key_size != ROW_KEY_SIZE:
+                    if key_size != TOMBSTONE_KEY_SIZE:
+                        raise WireError("not the name of a revision")
+                    previous = live.pop(key, None)
                     if previous is not None:
-                        del live[key]
                         index.supersede(key, previous)
                     elif key in history:
                         continue  # two tombstones in a row: the second changes nothing
@@ -111,17 +131,14 @@ def _index_rows(store: Store) -> int:
                     if has_leases:
                         lease_by_key.pop(key, None)
                     continue
-                if previous is None:
-                    if main != first_put_of:
-                        first_put_of = main
-                        stored = uvarint(main)
-                        first_put = b"\x10%b\x18%b\x20\x01" % (stored, stored)
-                    if size < 128 and kv.startswith(first_put, 2 + size):
-                        live[key] = (main, sub, main, 1)
-                    else:
-                        create, version = create_and_version(kv)
-                        live[key] = (main, sub, create, version)
+                if rows.startswith(first_put, stop, end):
+                    meta = (main, sub, main, 1)
                 else:
+                    create, version = create_and_version(rows[at:end])
+                    meta = (main, sub, create, version)
+                # One look into the dict for most: a key is met for the first time.
+                previous = live.setdefault(key, meta)
+                if previous is not meta:
                     older = history.get(key)
                     if older is None:
                         history[key] = [previous]
@@ -129,20 +146,19 @@ def _index_rows(store: Store) -> int:
                         older.append(previous)
                     live[key] = (main, sub, previous[2], previous[3] + 1)
                 if has_leases:
-                    lease = lease_of(kv)
+                    lease = lease_of(rows[at:end])
                     if lease:
                         lease_by_key[key] = lease
                     else:
                         lease_by_key.pop(key, None)
-            if len(rows) < ROWS_AT_ONCE:
-                break
-            start = rows[-1][0] + b"\0"
     except (IndexError, StructError, WireError) as error:
-        reason = f"bucket key, row {row_key.hex()}: expected a revision and its KeyValue, found {kv[:32].hex()}"
+        name, kv = rows[row:at].hex(), rows[at:end][:32].hex()
+        reason = f"bucket key, row {name}: expected a revision and its KeyValue, found {kv}"
         raise StorageError(backend.path, reason) from error
     index.restored()
     leases = store.leases
     for key, lease in lease_by_key.items():
         if leases.exists(lease):
             leases.attach(lease, key)
-    return main
+    newest: int = max(main, 1)
+    return newest

@@ -24,6 +24,7 @@ FINISHED_COMPACT_KEY: Final = b"finishedCompactRev"
 KeyMeta = tuple[int, int, int, int]
 
 SUB_MAX: Final = 1 << 62
+ROW_KEY_SIZE: Final = 17
 TOMBSTONE_KEY_SIZE: Final = 18
 UNDERSCORE: Final = 0x5F
 

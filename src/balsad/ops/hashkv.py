@@ -5,6 +5,7 @@ Source: etcd 3.6 etcdutl/etcdutl/hashkv_command.go.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from balsad.env import Disk
@@ -14,7 +15,7 @@ from balsad.mvcc import NoLeases, Store
 from balsad.ops.db_file import open_db
 from balsad.ops.errors import OpsError
 from balsad.storage import StorageError
-from balsad.storage.bolt import View
+from balsad.storage.bolt import Stretch, View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,16 @@ class _ReadOnly:
             return []
         keys, values = self._view.scan(bucket, start, end, limit)
         return list(zip(keys, values, strict=True))
+
+    def stretches(self, bucket: bytes) -> Iterator[Stretch]:
+        return self._view.stretches(bucket) if bucket in self._view.buckets else iter(())
+
+    def stretches_between(
+        self, bucket: bytes, start: bytes, end: bytes, page_bytes: int
+    ) -> tuple[list[Stretch], bytes | None]:
+        if bucket not in self._view.buckets:
+            return [], None
+        return self._view.stretches_between(bucket, start, end, page_bytes)
 
 
 def hashkv(path: str, rev: int = 0, disk: Disk | None = None) -> HashKv:

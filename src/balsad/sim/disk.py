@@ -207,8 +207,8 @@ class SimMapping:
         self._length = length or file.length
 
     def __getitem__(self, index: slice, /) -> bytes:
-        start, stop, _ = index.indices(self._length)
-        return self._file.read(start, stop - start)
+        start, stop, step = index.indices(self._length)
+        return self._file.read(start, stop - start)[::step]
 
     def __len__(self) -> int:
         return self._length

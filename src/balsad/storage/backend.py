@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from balsad.env.protocols import Disk
@@ -23,6 +23,7 @@ from balsad.storage.bolt.digest import ContentHashJob
 from balsad.storage.bolt.errors import BucketNotFoundError
 from balsad.storage.bolt.page import KEY_SIZE_MAX
 from balsad.storage.bolt.snapshot import BackendSnapshot
+from balsad.storage.bolt.tree import Stretch, stretch_of
 from balsad.storage.bolt.tx import FILL_APPEND, FILL_DEFAULT, WriteTx
 from balsad.storage.errors import StorageError, os_error
 from balsad.storage.overlay import Changes, Overlay
@@ -33,6 +34,7 @@ _STEP_CHANGES: Final = 100
 _STEP_BYTES: Final = 1 << 19
 _STEP_BRANCHES: Final = 100
 _STEP_SPANS: Final = 2000
+_CHANGED_AT_ONCE: Final = 1000
 
 
 class CommitJob:
@@ -255,6 +257,13 @@ class Backend:
             self._job = CommitJob(self, tx, release, [])
             self._job.complete()
 
+    def pending_overlay(self, bucket: bytes) -> Overlay:
+        """Raises: BucketNotFoundError."""
+        try:
+            return self._pending[bucket]
+        except KeyError:
+            raise BucketNotFoundError(self.path, bucket) from None
+
     def pending_of(self, bucket: bytes) -> Changes:
         """The changes of a bucket that no commit has taken yet, for writing into directly: key to value, or to None.
 
@@ -334,6 +343,40 @@ class Backend:
             if stop is None or stop == end:
                 return items
             start = stop
+
+    def stretches(self, bucket: bytes) -> Iterator[Stretch]:
+        """All items of a bucket in order, many at a time, hardly unpacked; nobody may write meanwhile.
+
+        Raises: BucketNotFoundError, CorruptDatabaseError.
+        """
+        view = self.database.view
+        if bucket in view.buckets and bucket not in self.in_flight and not self.pending_of(bucket):
+            return view.stretches(bucket)
+        items = self.scan(bucket, b"", None)
+        return iter((stretch_of([key for key, _ in items], [value for _, value in items]),))
+
+    def stretches_between(
+        self, bucket: bytes, start: bytes, end: bytes, page_bytes: int
+    ) -> tuple[list[Stretch], bytes | None]:
+        """The next items from `start` up to but without `end`, and the key from which to go on: None at the end.
+
+        As many as are on leaves of so many bytes, or a limited number of those not yet in the file.
+        Raises: BucketNotFoundError, CorruptDatabaseError.
+        """
+        pending = self.pending_overlay(bucket)
+        overlay = self.in_flight.get(bucket)
+        view = self.database.view
+        found: list[Stretch] = []
+        following: bytes | None = None
+        if bucket in view.buckets:
+            found, following = view.stretches_between(bucket, start, end, page_bytes)
+        stop = end if following is None else following
+        if pending.touches(start, stop) or (overlay is not None and overlay.touches(start, stop)):
+            items = self.scan(bucket, start, stop, _CHANGED_AT_ONCE)
+            if len(items) == _CHANGED_AT_ONCE:
+                following = items[-1][0] + b"\0"
+            found = [stretch_of([key for key, _ in items], [value for _, value in items])]
+        return found, following
 
     # ---- committing
 

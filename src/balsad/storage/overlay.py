@@ -35,6 +35,14 @@ class Overlay:
         self.changes.clear()
         self._sorted = []
 
+    def touches(self, start: bytes, end: bytes) -> bool:
+        """Whether a key from `start` up to but without `end` is changed."""
+        if not self.changes:
+            return False
+        keys = self.keys()
+        first = bisect_left(keys, start)
+        return first < len(keys) and keys[first] < end
+
     def collect(self, start: bytes, end: bytes | None, changes_max: int, found: Changes) -> bytes | None:
         """Add the first changes from `start` up to but without `end`; gives the key before which all are in."""
         keys = self.keys()

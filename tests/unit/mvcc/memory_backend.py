@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from balsad.mvcc.faces import Stretch
+
 
 class MemoryBackend:
     """Has storage.Backend's face as far as the store and the leases use it."""
@@ -36,6 +40,18 @@ class MemoryBackend:
                 if len(found) == limit:
                     break
         return found
+
+    def stretches(self, bucket: bytes) -> Iterator[Stretch]:
+        for key, value in self.scan(bucket, b"", None):
+            yield key + value, 0, (len(key),), (len(value),)
+
+    def stretches_between(
+        self, bucket: bytes, start: bytes, end: bytes, page_bytes: int
+    ) -> tuple[list[Stretch], bytes | None]:
+        limit = 3  # rows stand for pages
+        rows = self.scan(bucket, start, end, limit)
+        found: list[Stretch] = [(key + value, 0, (len(key),), (len(value),)) for key, value in rows]
+        return found, rows[-1][0] + b"\0" if len(rows) == limit else None
 
     def copy(self) -> MemoryBackend:
         """What a crash right now leaves behind."""

@@ -13,6 +13,7 @@ from balsad.lease import Lessor
 from balsad.mvcc import NoLeases, Store, StoreBackend, changed_since, key_of, lease_of, value_of
 from balsad.mvcc.key_index import KeyIndex
 from balsad.mvcc.restore import FREEZE_KEYS_MIN
+from balsad.mvcc.revision import KEY_BUCKET, revision_key
 from balsad.mvcc.value_cache import ENTRY_OVERHEAD, ValueCache
 from balsad.storage import Backend, StorageError
 from tests.unit.mvcc.memory_backend import MemoryBackend
@@ -527,3 +528,42 @@ def test_many_keys_deleted_together_leave_the_index_as_one_by_one(count: int) ->
         assert together.count(key, end) == one_by_one.count(key, end)
         for revision in (4500, 5500, 6000):
             assert together.select(key, end, revision, 0) == one_by_one.select(key, end, revision, 0)
+
+
+def test_a_restart_finds_every_revision_of_every_key() -> None:
+    """Puts over puts, deletes, long keys, many keys of one transaction."""
+    backend = MemoryBackend()
+    store = open_store(backend)
+    long = b"k" * 300
+    for round_number in range(3):
+        for key in (b"a", b"b", long):
+            put(store, key, b"%d" % round_number)
+    apply(store, [Delete(b"a"), Delete(long)])
+    put(store, b"a", b"again")
+
+    again = open_store(backend.copy())
+
+    assert again.current_revision == store.current_revision
+    assert again.index.live == store.index.live
+    assert again.index.history == store.index.history
+    assert again.index.dead == store.index.dead
+    assert {key: len(changes) for key, changes in again.index.history.items()} == {b"a": 4, b"b": 2, long: 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "kv"),
+    [
+        (revision_key(2, 0)[:16], b"\x0a\x01a\x10\x02\x18\x02\x20\x01"),
+        (revision_key(2, 0), b"\x0a\x7fa\x10\x02\x18\x02\x20\x01"),
+        (revision_key(2, 0), b"\x12\x01a\x10\x02\x18\x02\x20\x01"),
+        (revision_key(2, 0), b"\x0a"),
+        (revision_key(2, 0), b"\x0a\x01a\x10\xff"),
+    ],
+)
+def test_a_broken_row_is_named(name: bytes, kv: bytes) -> None:
+    backend = MemoryBackend()
+    backend.create_bucket(KEY_BUCKET)
+    backend.put(KEY_BUCKET, name, kv)
+
+    with pytest.raises(StorageError, match=f"memory: bucket key, row {name.hex()}: expected .*, found {kv.hex()}"):
+        open_store(backend)

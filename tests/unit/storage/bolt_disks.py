@@ -76,8 +76,8 @@ class MemoryMapping:
         self._length = length or len(inode.content)
 
     def __getitem__(self, index: slice, /) -> bytes:
-        start, stop, _ = index.indices(self._length)
-        return bytes(self._inode.content[start:stop])
+        start, stop, step = index.indices(self._length)
+        return bytes(self._inode.content[start:stop:step])
 
     def __len__(self) -> int:
         return self._length

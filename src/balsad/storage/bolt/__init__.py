@@ -6,7 +6,7 @@ from balsad.storage.bolt.db import Database
 from balsad.storage.bolt.digest import ContentHash, hash_contents
 from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError, DatabaseLockedError
 from balsad.storage.bolt.freelist import Freelist
-from balsad.storage.bolt.tree import View
+from balsad.storage.bolt.tree import Stretch, View
 from balsad.storage.bolt.tx import FILL_APPEND, FILL_DEFAULT, WriteTx
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Database",
     "DatabaseLockedError",
     "Freelist",
+    "Stretch",
     "View",
     "WriteTx",
     "check",

@@ -15,18 +15,13 @@ from balsad.storage.bolt.errors import DatabaseLockedError
 from balsad.storage.bolt.freelist import Freelist, freelist_of, read_freelist_page
 from balsad.storage.bolt.meta import NO_FREELIST, Meta, encode_meta, read_metas
 from balsad.storage.bolt.page import (
-    BUCKET_FLAG,
-    BUCKET_HEADER_SIZE,
     DEFAULT_PAGE_SIZE,
     FREELIST,
     HEADER,
-    HEADER_SIZE,
     LEAF,
-    decode_leaf,
-    leaf_flags,
-    may_hold_buckets,
 )
-from balsad.storage.bolt.tree import View, decode_bucket
+from balsad.storage.bolt.reach import unreachable_pages
+from balsad.storage.bolt.tree import View
 from balsad.storage.bolt.tx import WriteTx
 from balsad.storage.errors import StorageError, os_error
 
@@ -260,40 +255,3 @@ def _create(disk: Disk, path: str, *, sync: bool) -> None:
     disk.rename(temporary, path)
     if sync:
         disk.sync_dir(os.path.dirname(path) or ".")
-
-
-def unreachable_pages(view: View) -> list[int]:
-    """The pages below the high water that the state does not use, ascending. Reads every page's header.
-
-    Raises: CorruptDatabaseError, also where a page is used twice.
-    """
-    used = bytearray(view.high_water)
-    used[0:2] = b"\1\1"
-    freelist = view.meta.freelist
-    if freelist != NO_FREELIST:
-        offset = freelist * view.page_size
-        overflow = int.from_bytes(view.mapping[offset + 12 : offset + HEADER_SIZE], "little")
-        if freelist + overflow >= view.high_water:
-            raise view.broken(freelist, f"an end before page {view.high_water}", f"{overflow} overflow pages")
-        used[freelist : freelist + overflow + 1] = b"\1" * (overflow + 1)
-    stack = [view.meta.root]
-    while stack:
-        page_id = stack.pop()
-        page = view.page(page_id)
-        length = len(page) // view.page_size
-        if used[page_id]:
-            # It may even lead back to itself: whoever went on would never come to an end.
-            raise view.broken(page_id, "pages that are used once", "a second reference")
-        used[page_id : page_id + length] = b"\1" * length
-        if page[8] != LEAF:
-            stack.extend(view.branch(page_id).pages)
-            continue
-        if may_hold_buckets(page):
-            for value, flag in zip(decode_leaf(page)[1], leaf_flags(page), strict=True):
-                if flag == BUCKET_FLAG:
-                    if len(value) < BUCKET_HEADER_SIZE:
-                        raise view.broken(page_id, "a bucket", f"a value of {len(value)} bytes")
-                    root = decode_bucket(value).root
-                    if root:
-                        stack.append(root)
-    return [page_id for page_id in range(view.high_water) if not used[page_id]]

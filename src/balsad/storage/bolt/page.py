@@ -134,6 +134,27 @@ def decode_leaf(page: bytes, start: int = 0) -> tuple[list[bytes], list[bytes]]:
     return keys, values
 
 
+def packed_items(page: bytes) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Where a leaf's key, value, key, value, ... begin, the sizes of the keys, those of the values.
+
+    The place is 0 when items lie with holes between them, as nobody writes them, and -1 when one ends outside the page.
+    """
+    count = page[10] | page[11] << 8
+    if count == 0:
+        return HEADER_SIZE, (), ()
+    table = u32_table(4 * count).unpack_from(page, HEADER_SIZE)
+    key_sizes: tuple[int, ...] = table[2::4]
+    value_sizes: tuple[int, ...] = table[3::4]
+    size = sum(key_sizes) + sum(value_sizes)
+    start = HEADER_SIZE + int(table[1])
+    end = HEADER_SIZE + ELEMENT_SIZE * (count - 1) + int(table[-3]) + key_sizes[-1] + value_sizes[-1]
+    if end > len(page) or size > len(page):
+        start = -1
+    elif end - start != size:
+        start = 0
+    return start, key_sizes, value_sizes
+
+
 def leaf_flags(page: bytes, start: int = 0) -> tuple[int, ...]:
     """The flags of a leaf's elements, in order."""
     count = page[start + 10] | page[start + 11] << 8

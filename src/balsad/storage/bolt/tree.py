@@ -26,9 +26,14 @@ from balsad.storage.bolt.page import (
     Branch,
     decode_branch,
     decode_leaf,
+    key_at,
     leaf_flags,
+    packed_items,
     type_name,
 )
+
+Stretch = tuple[bytes, int, tuple[int, ...], tuple[int, ...]]
+"""Items in order: bytes, where in them key, value, key, value, ... begin, sizes of the keys, sizes of the values."""
 
 DEPTH_MAX: Final = 64
 """Branches over a leaf. With as many keys as can be a tree needs a fraction of it; one that is deeper has a loop."""
@@ -223,6 +228,86 @@ class View:
             return
         for page in self.leaves(bucket.root):
             yield decode_leaf(page)
+
+    def stretches(self, name: bytes) -> Iterator[Stretch]:
+        """All items of a bucket, a leaf at a time, as they lie there. Raises: CorruptDatabaseError."""
+        bucket = self.bucket(name)
+        pages = self.leaves(bucket.root) if bucket.root else iter((bucket.inline,))
+        for page in pages:
+            start, key_sizes, value_sizes = packed_items(page)
+            if start > 0:
+                yield page, start, key_sizes, value_sizes
+            elif start < 0:
+                raise self.broken(int.from_bytes(page[:8], "little"), f"items on {len(page)} bytes", "some beyond them")
+            else:
+                yield stretch_of(*decode_leaf(page))
+
+    def stretches_between(
+        self, name: bytes, start: bytes, end: bytes, page_bytes: int
+    ) -> tuple[list[Stretch], bytes | None]:
+        """The items from `start` up to but without `end`, and the key from which to go on: None when that is all.
+
+        It stops behind the leaf with which it has read `page_bytes`. Raises: CorruptDatabaseError.
+        """
+        bucket = self.bucket(name)
+        pages: list[bytes] = []
+        left = page_bytes
+        if bucket.root:
+            left = self._leaves_between(bucket.root, start, end, left, pages, 0)
+        else:
+            pages.append(bucket.inline)
+        found: list[Stretch] = []
+        following: bytes | None = None
+        for page in pages:
+            count = page[10] | page[11] << 8
+            if not count:
+                continue  # an inline bucket without items
+            place, key_sizes, value_sizes = packed_items(page)
+            if place < 0:
+                raise self.broken(int.from_bytes(page[:8], "little"), f"items on {len(page)} bytes", "some beyond them")
+            last = key_at(page, count - 1)
+            if place > 0 and key_at(page, 0) >= start and last < end:
+                found.append((page, place, key_sizes, value_sizes))
+            else:
+                keys: list[bytes] = []
+                values: list[bytes] = []
+                collect_from_leaf(page, start, end, keys, values)
+                found.append(stretch_of(keys, values))
+            following = last + b"\0"
+        return found, following if left <= 0 and following is not None and following < end else None
+
+    def _leaves_between(self, page_id: int, start: bytes, end: bytes, left: int, found: list[bytes], depth: int) -> int:
+        """Add the leaves that may hold the keys until `left` bytes are read; gives how many are still left."""
+        if depth > DEPTH_MAX:
+            raise self._too_deep(page_id)
+        branch = self.branches.get(page_id)
+        if branch is None:
+            page = self.page(page_id)
+            if page[8] == LEAF:
+                count = page[10] | page[11] << 8
+                # The leaf that was read last does not count again.
+                if not count or key_at(page, count - 1) < start:
+                    return left
+                found.append(page)
+                return left - len(page)
+            branch = self.branch(page_id)
+        first = bisect_right(branch.keys, start) - 1
+        if first < 0:
+            first = 0
+        for at in range(first, bisect_left(branch.keys, end)):
+            left = self._leaves_between(branch.pages[at], start, end, left, found, depth + 1)
+            if left <= 0:
+                break
+        return left
+
+
+def stretch_of(keys: list[bytes], values: list[bytes]) -> Stretch:
+    """Items one behind the other."""
+    parts: list[bytes] = []
+    for i in range(len(keys)):
+        parts.append(keys[i])
+        parts.append(values[i])
+    return b"".join(parts), 0, tuple(map(len, keys)), tuple(map(len, values))
 
 
 def find_in_leaf(page: bytes, key: bytes) -> bytes | None:
