@@ -225,3 +225,31 @@ def test_v2_users_and_roles_are_the_same(pair: tuple[Member, Member]) -> None:
             different.append(f"{step}\n  theirs {want}\n  ours   {mine}")
 
     assert not different, "\n".join(different)
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_v2_users_change_hands_with_the_data_dir(first: str, tmp_path: Path) -> None:
+    """Made by one, asked by the other, also after `kill -9`: hashes, roles, and that somebody is asked at all."""
+    one, other = (balsad(), real()) if first == "ours" else (real(), balsad())
+    questions: list[Step] = [
+        ("", "GET", ENABLE, None),
+        (ROOT, "GET", USERS, None),
+        (ROOT, "GET", ROLES, None),
+        (ALICE, "GET", f"{KEYS}/r/x", None),
+        (ALICE, "PUT", f"{KEYS}/o", "value=2"),
+        ("alice:no", "GET", f"{KEYS}/r/x", None),
+        ("", "GET", f"{KEYS}/o", None),
+        (ALICE, "GET", f"{KEYS}/o", None),
+    ]
+    with start(one, tmp_path / "data", "--enable-v2") as member:
+        for step in BEFORE:
+            ask(member, step)
+        said = [ask(member, step)[:2] for step in questions]
+        member.kill()
+    with start(other, tmp_path / "data", "--enable-v2", like=member) as member:
+        assert [ask(member, step)[:2] for step in questions] == said
+        ask(member, (ROOT, "PUT", f"{USERS}/alice", user("alice", password="new")))
+        member.kill()
+    with start(one, tmp_path / "data", "--enable-v2", like=member) as member:
+        assert ask(member, (ALICE, "GET", f"{KEYS}/r/x", None))[0] == 401
+        assert ask(member, ("alice:new", "GET", f"{KEYS}/r/x", None))[0] == 200
