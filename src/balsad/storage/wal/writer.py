@@ -426,12 +426,16 @@ class Wal:
         done()
         for told_of in covered:
             told_of()
-        if self._done is None and self._uncovered and self._error is None:
+        if self._uncovered and not self._is_saving() and self._error is None:
             try:
                 self._sync_uncovered()
             except StorageError as error:
                 if self.failed is not None:
                     self.failed(error)
+
+    def _is_saving(self) -> bool:
+        # Asked in a call: the compiled form holds `_done` for None where it was set to that, whoever was called since.
+        return self._done is not None
 
     def _sync_uncovered(self) -> None:
         self._sync()
