@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PURGE_INTERVAL_S: Final = 30.0
+ENTRIES_AT_ONCE: Final = 5000
 
 
 class Snapshots:
@@ -152,7 +153,18 @@ class Snapshots:
         # Followers that are a little behind are served from the entries kept.
         keep_from = max(1, snapshot.index - self._catchup_entries)
         if keep_from > self._log_storage.first_index():
-            self._log_storage.compact(keep_from)
+            self._compact_log(keep_from)
+
+    def _compact_log(self, keep_from: int) -> None:
+        """Forget the entries up to `keep_from`: to free them all in one turn of the loop would be felt."""
+        first = self._log_storage.first_index()
+        if self._stopped or keep_from < first:
+            return  # a snapshot came from the leader, and no entry is older
+        index = min(keep_from, first - 1 + ENTRIES_AT_ONCE)
+        self._log_storage.compact(index)
+        if index < keep_from:
+            self._loop.call_soon(self._compact_log, keep_from)
+        else:
             log.info("compacted Raft logs", extra={"compact-index": keep_from})
 
     def stop(self) -> None:

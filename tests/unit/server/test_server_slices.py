@@ -14,6 +14,7 @@ from balsad.api.v3.maintenance import MaintenanceApi
 from balsad.config import load
 from balsad.env.real import RealDisk
 from balsad.proto import rpc_pb2 as rpc
+from balsad.server import snapshots
 from balsad.storage import DefragJob, defrag
 from balsad.storage.bolt import digest
 from balsad.storage.wal.sync_choice import SyncChoice
@@ -104,6 +105,46 @@ def test_while_much_is_written_the_loop_does_not_wait_for_the_log(tmp_path: Path
             await life.until(lambda: done or call.status, what)
             assert done in ([], [True])
             assert life.failures == []
+
+    in_loop(scenario())
+
+
+def test_the_log_is_cut_short_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand entries take as long to free as many puts to make."""
+
+    async def scenario() -> None:
+        monkeypatch.setattr(snapshots, "ENTRIES_AT_ONCE", 10)
+        async with running(tmp_path, snapshot_count=KEYS - 50, snapshot_catchup_entries=5) as life:
+            log_storage = life.member.booted.log_storage
+            began = log_storage.first_index()
+            pieces: list[tuple[int, int]] = []
+            turns = 0
+
+            def turn() -> None:
+                nonlocal turns
+                turns += 1
+                asyncio.get_running_loop().call_soon(turn)
+
+            turn()
+
+            class Counting:
+                """The log, as it is asked to forget."""
+
+                def compact(self, index: int) -> None:
+                    pieces.append((turns, index))
+                    log_storage.compact(index)
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(log_storage, name)
+
+            monkeypatch.setattr(life.member.snapshots, "_log_storage", Counting())
+            await filled(life)
+            await life.until(lambda: len(log_storage._entries) < 70, "the cut of the log")
+
+            assert len(pieces) >= (KEYS - 70) // 10
+            assert len({turn for turn, _ in pieces}) == len(pieces), "two slices in one turn of the loop"
+            assert [index for _, index in pieces] == sorted(index for _, index in pieces)
+            assert log_storage.first_index() - began == pieces[-1][1] - began + 1
 
     in_loop(scenario())
 
