@@ -13,9 +13,10 @@ Source: etcd server/mvcc kvstore_compaction.go.
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Final
 
-from balsad.mvcc.revision import FINISHED_COMPACT_KEY, KEY_BUCKET, META_BUCKET, KeyMeta, meta_key, revision_key
+from balsad.mvcc.revision import FINISHED_COMPACT_KEY, KEY_BUCKET, META_BUCKET, KeyMeta, revision_key
 
 if TYPE_CHECKING:
     from balsad.mvcc.hash import HashJob
@@ -39,6 +40,7 @@ class CompactionJob:
         "_hash",
         "_keys_left",
         "_rows",
+        "_sorted",
         "_store",
         "deleted",
         "finished",
@@ -58,8 +60,11 @@ class CompactionJob:
         # and looked through by the garbage collector, in one piece.
         self._keys_left = -1
         self._gone: list[KeyMeta] = []  # of the last key, not in a group yet
-        self._rows: dict[int, list[KeyMeta]] = {}
+        # Main revision, and sub revision twice with one for a tombstone, of each row of a group. In arrays, as the
+        # garbage collector would look through lists of tuples, all of them in one piece.
+        self._rows: dict[int, array[int]] = {}
         self._groups: list[int] = []
+        self._sorted: list[tuple[int, int]] = []  # of the group whose turn it is, the next row last
 
     def step(self) -> bool:
         """Do one batch; True once this compaction is finished."""
@@ -76,7 +81,7 @@ class CompactionJob:
             self._begin()
         elif self._keys_left or self._gone:
             self._forget()
-        elif self._groups:
+        elif self._groups or self._sorted:
             self._delete()
         else:
             self._finish()
@@ -114,28 +119,27 @@ class CompactionJob:
             self._gone = []
         self.grouped += len(metas)
         for meta in metas:
-            at = meta[0] >> _GROUP_BITS << _SUB_BITS | meta[1] >> _GROUP_SUB_BITS
+            main, sub = meta[0], meta[1]
+            at = main >> _GROUP_BITS << _SUB_BITS | sub >> _GROUP_SUB_BITS
             group = rows.get(at)
             if group is None:
-                rows[at] = [meta]
-            else:
-                group.append(meta)
+                group = rows[at] = array("q")
+            group.append(main)
+            group.append(sub << 1 if meta[3] else sub << 1 | 1)
         return len(metas)
 
     def _delete(self) -> None:
         backend = self._store.backend
         left = self._store.compaction_batch
-        while left > 0 and self._groups:
-            group = self._rows[self._groups[-1]]
-            if len(group) > left:
-                group.sort(reverse=True)
-                batch = [group.pop() for _ in range(left)]
-            else:
-                group.sort()
-                batch = group
-                del self._rows[self._groups.pop()]
-            for meta in batch:
-                backend.delete(KEY_BUCKET, meta_key(meta))
+        while left > 0 and (self._groups or self._sorted):
+            if not self._sorted:
+                group = self._rows.pop(self._groups.pop())
+                self._sorted = sorted(zip(group[::2], group[1::2], strict=True), reverse=True)
+            batch = self._sorted[-left:]
+            del self._sorted[-left:]
+            for main, sub in reversed(batch):
+                key = revision_key(main, sub >> 1)
+                backend.delete(KEY_BUCKET, key + b"t" if sub & 1 else key)
             left -= len(batch)
             self.deleted += len(batch)
 
