@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -253,3 +254,18 @@ def test_v2_users_change_hands_with_the_data_dir(first: str, tmp_path: Path) -> 
     with start(one, tmp_path / "data", "--enable-v2", like=member) as member:
         assert ask(member, (ALICE, "GET", f"{KEYS}/r/x", None))[0] == 401
         assert ask(member, ("alice:new", "GET", f"{KEYS}/r/x", None))[0] == 200
+
+
+def test_a_key_that_looks_like_a_user_is_none(tmp_path: Path) -> None:
+    """Names come from clients: one with `..` in it must not lead to a key that everybody may write."""
+    with start(balsad(), tmp_path / "data") as member:
+        for step in BEFORE:
+            ask(member, step)
+        stored = json.loads(fetch(f"{member.client_url}/v2/auth/enable")[1])
+        assert stored == {"enabled": True}
+        # bcrypt of "x", cost 4
+        hashed = "$2a$04$QcUjOM/HeMVpgBnl3IQ29uV5eFoqOZlumI6UU4.pw.RZdal46NK16"
+        as_value = urlencode({"value": json.dumps(user("me", password=hashed, roles=["root"]))})
+        assert ask(member, ("", "PUT", f"{KEYS}/me", as_value))[0] in (200, 201)
+
+        assert ask(member, ("../../1/me:x", "GET", USERS, None))[0] == 401

@@ -171,6 +171,7 @@ class V2Auth:
 
     def user(self, name: str) -> User:
         """Raises AuthRefusalError, V2Error."""
+        _refuse_path(name, "User")
         try:
             return _stored_user(self._read(f"/users/{name}"))
         except V2Error as error:
@@ -180,6 +181,7 @@ class V2Auth:
         """Raises AuthRefusalError, V2Error."""
         if name == ROOT:
             return ROOT_ROLE
+        _refuse_path(name, "Role")
         try:
             return _stored_role(self._read(f"/roles/{name}"))
         except V2Error as error:
@@ -386,6 +388,15 @@ def _basic_auth(header: str) -> tuple[str, bytes] | None:
 
 def _missing(error: V2Error, text: str) -> AuthRefusalError | V2Error:
     return AuthRefusalError(404, f"auth: {text}") if error.code == errors.KEY_NOT_FOUND else error
+
+
+def _refuse_path(name: str, what: str) -> None:
+    """A name that leads elsewhere in the tree names nobody.
+
+    Unlike etcd's: there, whoever may write a key may write a user into it, and log in as `../../1/KEY`.
+    """
+    if "/" in name:
+        raise AuthRefusalError(404, f"auth: {what} {name} does not exist.")
 
 
 def _refuse_root(name: str) -> None:
