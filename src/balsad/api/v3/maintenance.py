@@ -71,7 +71,7 @@ class MaintenanceApi:
         if not service.leader:
             response.errors.append(NoLeaderError.message)
         for alarm in service.alarms.get():
-            response.errors.append(f"memberID:{alarm.memberID} alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)} ")
+            response.errors.append(_alarm_text(alarm))
         call.respond(self._header() + response.SerializeToString())
 
     def defragment(self, call: Call, raw: bytes) -> None:
@@ -168,6 +168,12 @@ class MaintenanceApi:
     def snapshot(self, call: Call) -> StreamHandler:
         self._door.admit(call.headers, kind="stream", serves_learner=True)
         return _SnapshotCall(self._service, call)
+
+
+def _alarm_text(alarm: rpc_pb2.AlarmMember) -> str:
+    """As protobuf's text form has it: without what is zero."""
+    member = f"memberID:{alarm.memberID} " if alarm.memberID else ""
+    return member + (f"alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)} " if alarm.alarm else "")
 
 
 class _HashCall:
