@@ -20,11 +20,12 @@ from balsad.client.endpoints import Endpoint
 from balsad.client.grpc_status import CANCELED, INTERNAL, OK, UNAVAILABLE, Status
 from balsad.client.http2 import Stream
 from balsad.client.link import Link, Wire
-from balsad.client.loops import Handle, Loop, sleep
+from balsad.client.loops import sleep
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from balsad.client.loop_faces import Handle, Loop
     from balsad.errors import RequestError
 
 API_VERSION: Final = "3.5"

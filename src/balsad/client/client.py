@@ -11,23 +11,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from balsad.client.auth import Auth
 from balsad.client.channel import Channel
-from balsad.client.cluster import Cluster
 from balsad.client.kv import KV, Key
-from balsad.client.lease import Leases
-from balsad.client.maintenance import Maintenance
-from balsad.client.watch import Watches
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from balsad.client.auth import Auth
+    from balsad.client.cluster import Cluster
     from balsad.client.election import Election
+    from balsad.client.lease import Leases
     from balsad.client.lock import Lock
-    from balsad.client.loops import Loop
+    from balsad.client.loop_faces import Loop
+    from balsad.client.maintenance import Maintenance
     from balsad.client.session import Session
+    from balsad.client.watch import Watches
 
 
 def _random() -> float:
@@ -92,13 +93,40 @@ class Client:
             random=random,
         )
         self.kv = KV(self.channel)
-        self.watch = Watches(self.channel)
-        self.lease = Leases(self.channel)
-        self.cluster = Cluster(self.channel)
-        self.maintenance = Maintenance(self.channel)
-        self.auth = Auth(self.channel)
         if user and password:
             self.channel.authenticate = self._authenticate
+
+    # Of the services a command of a tool needs one or two: each is imported when it is asked for.
+
+    @cached_property
+    def auth(self) -> Auth:
+        from balsad.client.auth import Auth
+
+        return Auth(self.channel)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        from balsad.client.cluster import Cluster
+
+        return Cluster(self.channel)
+
+    @cached_property
+    def lease(self) -> Leases:
+        from balsad.client.lease import Leases
+
+        return Leases(self.channel)
+
+    @cached_property
+    def maintenance(self) -> Maintenance:
+        from balsad.client.maintenance import Maintenance
+
+        return Maintenance(self.channel)
+
+    @cached_property
+    def watch(self) -> Watches:
+        from balsad.client.watch import Watches
+
+        return Watches(self.channel)
 
     @property
     def endpoints(self) -> list[str]:

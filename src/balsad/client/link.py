@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from balsad import __version__
 from balsad.client.endpoints import Endpoint
 from balsad.client.http2 import ClientConnection, ProtocolError
-from balsad.client.loops import Loop, TransportLike, sleep
+from balsad.client.loops import sleep
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from balsad.client.loop_faces import Loop, TransportLike
 
 _USER_AGENT: Final = f"balsad/{__version__}"
 _BACKOFF_BASE_S: Final = 1.0

@@ -18,10 +18,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from ssl import SSLContext, SSLSocket
+
+    from balsad.client.loop_faces import FutureLike, Loop, ProtocolLike
 
 T = TypeVar("T")
 
@@ -30,75 +32,6 @@ _READ_SIZE: Final = 256 << 10
 
 class Cancelled(BaseException):
     """Thrown into a task of the small loop that was cancelled."""
-
-
-class Handle(Protocol):
-    def cancel(self) -> None: ...
-
-
-class FutureLike(Protocol):
-    """What the client needs of a future."""
-
-    def done(self) -> bool: ...
-    def set_result(self, value: Any, /) -> None: ...
-    def set_exception(self, error: Any, /) -> None: ...
-    def __await__(self) -> Generator[Any, None, Any]: ...
-
-
-class TaskLike(Protocol):
-    """What the client needs of a task."""
-
-    def done(self) -> bool: ...
-    def cancel(self) -> Any: ...
-    def __await__(self) -> Generator[Any, None, Any]: ...
-
-
-class TransportLike(Protocol):
-    """What the client needs of a socket transport."""
-
-    def write(self, data: bytes, /) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-
-
-class ProtocolLike(Protocol):
-    """Who hears of a socket; an asyncio.Protocol is one."""
-
-    def connection_made(self, transport: Any, /) -> None: ...
-    def data_received(self, data: bytes, /) -> None: ...
-    def eof_received(self) -> bool | None: ...
-    def connection_lost(self, error: Exception | None, /) -> None: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
-
-
-class Loop(Protocol):
-    """The part of an asyncio event loop that the client uses."""
-
-    def time(self) -> float: ...
-    def call_soon(self, callback: Callable[..., Any], /, *args: Any) -> Handle: ...
-    def call_later(self, delay: float, callback: Callable[..., Any], /, *args: Any) -> Handle: ...
-    def create_future(self) -> Any: ...
-    def create_task(self, coro: Coroutine[Any, Any, Any], /) -> Any: ...
-    async def create_connection(
-        self,
-        protocol_factory: Callable[[], Any],
-        host: str,
-        port: int,
-        /,
-        *,
-        ssl: SSLContext | None = None,
-        server_hostname: str | None = None,
-    ) -> Any: ...
-    async def create_unix_connection(
-        self,
-        protocol_factory: Callable[[], Any],
-        path: str,
-        /,
-        *,
-        ssl: SSLContext | None = None,
-        server_hostname: str | None = None,
-    ) -> Any: ...
 
 
 async def sleep(loop: Loop, seconds: float) -> None:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from balsad.client.client import Client
 from balsad.client.loops import SmallLoop
 from balsad.ctl.console import (
     EXIT_BAD_ARGS,
@@ -28,6 +27,7 @@ from balsad.ctl.flags import STRING, Flag, FlagSet
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from balsad.client.client import Client
     from balsad.ctl.command import Command
     from balsad.ctl.printers.base import Printer
 
@@ -154,6 +154,8 @@ class Context:
 
     def make_client(self, settings: ClientSettings, *, either_mode: bool = True) -> Client:
         """A client that has not yet asked for a token."""
+        from balsad.client.client import Client
+
         return Client(
             settings.endpoints,
             user=settings.user,

@@ -1,0 +1,79 @@
+"""What the client asks of an event loop, and the loop of its parts; imported by type checkers only.
+
+Making a Protocol takes half a millisecond, which every command of a tool would pay for each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from ssl import SSLContext
+from typing import Any, Protocol
+
+
+class Handle(Protocol):
+    def cancel(self) -> None: ...
+
+
+class FutureLike(Protocol):
+    """What the client needs of a future."""
+
+    def done(self) -> bool: ...
+    def set_result(self, value: Any, /) -> None: ...
+    def set_exception(self, error: Any, /) -> None: ...
+    def __await__(self) -> Generator[Any, None, Any]: ...
+
+
+class TaskLike(Protocol):
+    """What the client needs of a task."""
+
+    def done(self) -> bool: ...
+    def cancel(self) -> Any: ...
+    def __await__(self) -> Generator[Any, None, Any]: ...
+
+
+class TransportLike(Protocol):
+    """What the client needs of a socket transport."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class ProtocolLike(Protocol):
+    """Who hears of a socket; an asyncio.Protocol is one."""
+
+    def connection_made(self, transport: Any, /) -> None: ...
+    def data_received(self, data: bytes, /) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def connection_lost(self, error: Exception | None, /) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class Loop(Protocol):
+    """The part of an asyncio event loop that the client uses."""
+
+    def time(self) -> float: ...
+    def call_soon(self, callback: Callable[..., Any], /, *args: Any) -> Handle: ...
+    def call_later(self, delay: float, callback: Callable[..., Any], /, *args: Any) -> Handle: ...
+    def create_future(self) -> Any: ...
+    def create_task(self, coro: Coroutine[Any, Any, Any], /) -> Any: ...
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], Any],
+        host: str,
+        port: int,
+        /,
+        *,
+        ssl: SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> Any: ...
+    async def create_unix_connection(
+        self,
+        protocol_factory: Callable[[], Any],
+        path: str,
+        /,
+        *,
+        ssl: SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> Any: ...
