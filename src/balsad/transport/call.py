@@ -179,6 +179,12 @@ class Call(Stream):
             self.connection.count_partial(len(data))
             if len(chunks) < self.chunk_need:
                 return
+            if len(chunks) == self.chunk_need > MESSAGE_HEAD_SIZE and not chunks[0]:
+                # One whole message, whose length was looked at when it began.
+                message = bytes(memoryview(chunks)[MESSAGE_HEAD_SIZE:])
+                self.drop_received()
+                self.on_message(message)
+                return
             data = self._take_chunks()
         pos = 0
         size = len(data)

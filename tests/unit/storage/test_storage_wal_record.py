@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from balsad.env.real import RealDisk
-from balsad.raft.codec import decode_entry, decode_hard_state
+from balsad.raft.codec import decode_entry, decode_hard_state, encode_entry
 from balsad.raft.messages import ConfState, Entry, HardState
 from balsad.storage.wal import INLINE, Wal, WalOptions
 from balsad.storage.wal.record import (
     CRC,
     ENTRY,
+    JOINED_MAX,
     METADATA,
     SNAPSHOT,
     STATE,
@@ -168,3 +170,21 @@ def test_an_entry_without_data() -> None:
     frame, _crc = encode_batch([Entry(0, 2, 2, b"")], None, 0)
 
     assert records(frame)[0][2] == bytes.fromhex("080010021802")
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, JOINED_MAX - 1, JOINED_MAX, JOINED_MAX + 1, JOINED_MAX + 6, 1 << 20])
+def test_entries_of_any_size_make_the_records_they_are_made_of(size: int) -> None:
+    """Large ones are put together another way."""
+    entries = [Entry(0, 3, 70_000 + number, os.urandom(size + number)) for number in range(9)]
+    frames, crc = encode_batch(entries, HardState(3, 7, 70_000), 11)
+
+    expected = b""
+    running = 11
+    for kind, data in [
+        *((ENTRY, encode_entry(entry)) for entry in entries),
+        (STATE, b"\x08\x03\x10\x07\x18\xf0\xa2\x04"),
+    ]:
+        record, running = encode_record(kind, data, running)
+        expected += record
+    assert frames == expected
+    assert crc == running

@@ -247,7 +247,7 @@ class Talk:
     def on_message(self, body: bytes) -> None:
         if body == b"refuse":
             raise RequestError("refused")
-        if body.startswith(b"many") and body[4:].isdigit() and len(body) < 11:
+        if body.startswith(b"many") and body[4:].isdigit() and len(body) < 13:
             self.call.send(b"m" * int(body[4:]))
         elif body == b"bye":
             self.call.finish()
@@ -281,7 +281,7 @@ class Toy:
     def echo(self, headers: Headers, body: bytes) -> bytes | None:
         if body == b"missing":
             raise KeyNotFoundError
-        if body.startswith(b"many") and body[4:].isdigit() and len(body) < 11:
+        if body.startswith(b"many") and body[4:].isdigit() and len(body) < 13:
             return b"m" * int(body[4:])
         return body
 

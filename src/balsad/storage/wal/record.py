@@ -88,6 +88,9 @@ _STATE_HEADS: Final[dict[tuple[int, int], bytes]] = {}
 _ENTRY_HEADS: Final[dict[tuple[int, int], bytes]] = {}
 _HEADS_MAX: Final = 64
 
+# Payloads up to here are put together with what stands around them; larger ones are copied once, into the batch.
+JOINED_MAX: Final = 64 * 1024
+
 
 def _entry_head(kind: int, term: int) -> bytes:
     head = b"\x08%b\x10%b\x18" % (uvarint(kind), uvarint(term))
@@ -145,7 +148,11 @@ def encode_batch(entries: list[Entry], hard_state: HardState | None, crc: int) -
             rest = uvarint(high) if high else b""
         payload = entry.data
         size = len(payload)
-        if size:
+        large = b""
+        if size > JOINED_MAX:
+            data = b'%b%b%b"%b' % (head, low[index & 16383], rest, uvarint(size))
+            large = payload
+        elif size:
             data = b'%b%b%b"%b%b' % (
                 head,
                 low[index & 16383],
@@ -156,14 +163,26 @@ def encode_batch(entries: list[Entry], hard_state: HardState | None, crc: int) -
         else:
             data = b"%b%b%b" % (head, low[index & 16383], rest)
         crc = crc32c(data, crc)
-        crc_varint = uvarint(crc)
         size = len(data)
+        if large:
+            crc = crc32c(large, crc)
+            size += len(large)
+        crc_varint = uvarint(crc)
         size_varint = LAST[size] if size < 16384 else uvarint(size)
         size += 4 + len(crc_varint) + len(size_varint)
         frame_head = _FRAME_HEADS.get(size)
         if frame_head is None:
             frame_head = _frame_head(size)
-        frames.append(b"%b\x08\x02\x10%b\x1a%b%b%b" % (frame_head, crc_varint, size_varint, data, _PADDING[-size & 7]))
+        if large:
+            frames += (
+                b"%b\x08\x02\x10%b\x1a%b%b" % (frame_head, crc_varint, size_varint, data),
+                large,
+                _PADDING[-size & 7],
+            )
+        else:
+            frames.append(
+                b"%b\x08\x02\x10%b\x1a%b%b%b" % (frame_head, crc_varint, size_varint, data, _PADDING[-size & 7])
+            )
     if hard_state is not None and not hard_state.is_empty():
         head = _STATE_HEADS.get((hard_state.term, hard_state.vote)) or _state_head(hard_state.term, hard_state.vote)
         data = head + uvarint(hard_state.commit)
