@@ -50,8 +50,14 @@ def limit_size(entries: list[Entry], size_max: int) -> list[Entry]:
     count = len(entries)
     if count <= 1 or size_max >= NO_LIMIT:
         return entries
-    # The usual batch is far below the limit, which a sum over the payloads shows.
-    if payloads_size(entries) + count * OVERHEAD_MAX <= size_max:
+    # The usual batch is far below the limit, which a sum over the payloads shows. It ends where they are too many: at a
+    # start all that is in the log is asked about again and again, for one MiB after the other.
+    size = count * OVERHEAD_MAX
+    for entry in entries:
+        size += len(entry.data)
+        if size > size_max:
+            break
+    else:
         return entries
     size = entry_size(entries[0])
     for i in range(1, count):
