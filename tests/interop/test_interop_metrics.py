@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -123,3 +124,22 @@ def test_round_trips_between_members_are_told(name: str, tmp_path: Path) -> None
             )
 
         members.until("round trips are told", all_tell, 20)
+
+
+@pytest.mark.parametrize("name", programs())
+def test_heartbeats_that_a_leader_sends_late_are_told(name: str, tmp_path: Path) -> None:
+    flags = ("--heartbeat-interval=100", "--election-timeout=3000")
+    with cluster(tmp_path, {one: program(name) for one in ("m1", "m2", "m3")}, *flags) as members:
+        members.wait_healthy("m1", "m2", "m3")
+        member = members.members[members.leader()]
+        before = scrape(member)["etcd_server_heartbeat_send_failures_total{}"]
+        member.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.6)
+        member.process.send_signal(signal.SIGCONT)
+
+        members.until(
+            "late heartbeats are told",
+            lambda: scrape(member)["etcd_server_heartbeat_send_failures_total{}"] >= before + 2,
+            20,
+        )
+        assert "leader failed to send out heartbeat on time" in member.log_path.read_text()

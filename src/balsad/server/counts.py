@@ -30,6 +30,7 @@ def copy_counts(metrics: Metrics, service: Service, lease_expiry: LeaseExpiry, r
     metrics.proposals_applied.value = applier.applied_index
     metrics.proposals_pending.value = len(driver.waiting)
     metrics.proposals_failed.value = driver.proposals_failed
+    metrics.heartbeat_send_failures.value = driver.heartbeats_late
     metrics.slow_apply.value = applier.slow_applies
     metrics.slow_read_indexes.value = service.reads.slow
     metrics.read_indexes_failed.value = service.reads.failed

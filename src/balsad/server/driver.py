@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from balsad.durations import format_seconds
 from balsad.errors import (
     NoLeaderError,
     NotLeaderError,
@@ -123,6 +124,7 @@ class Driver:
         self.led_since = 0.0
         self._tick_s = tick_s
         self._ticked_at = clock.monotonic()
+        self.heartbeats_late = 0
         self._unsure_until = 0.0
         self._request_bytes_max = request_bytes_max
         self._request_timeout_s = request_timeout_s
@@ -216,6 +218,8 @@ class Driver:
         now = self._clock.monotonic()
         if now - self._ticked_at > TICKS_MISSED * self._tick_s:
             self._unsure_until = now + 2 * self._election_timeout_s
+        if self.is_leader and now - self._ticked_at > 2 * self._tick_s:
+            self._note_late_heartbeats(now - self._ticked_at - 2 * self._tick_s)
         self._ticked_at = now
         try:
             # Who reads the log beside this member, as an offline backup does, finds all that was answered committed.
@@ -227,6 +231,24 @@ class Driver:
         if self.waiting:
             self._time_out()
         self.wake()
+
+    def _note_late_heartbeats(self, exceeded_s: float) -> None:
+        """Source: etcd server/etcdserver/raft.go (processMessages), pkg/contention."""
+        status = self.node.status()
+        for member_id in status.progress:
+            if member_id == status.id:
+                continue
+            self.heartbeats_late += 1
+            log.warning(
+                "leader failed to send out heartbeat on time; took too long, "
+                "leader is overloaded likely from slow disk",
+                extra={
+                    "to": format_id(member_id),
+                    "heartbeat-interval": format_seconds(self._tick_s),
+                    "expected-duration": format_seconds(2 * self._tick_s),
+                    "exceeded-duration": format_seconds(exceeded_s),
+                },
+            )
 
     @property
     def leads_surely(self) -> bool:
