@@ -1,4 +1,4 @@
-"""A gRPC connection of this process to itself, without a socket.
+"""gRPC connections of this process to itself, without sockets.
 
 The gateway, locks and elections are clients like others, as in etcd: their calls pass the same checks and counters.
 """
@@ -16,6 +16,8 @@ from balsad.transport import RpcServer
 _USER_AGENT: Final = f"grpc-gateway balsad/{__version__}"
 # What may be under way to somebody who, as it turns out, does not read.
 _STREAM_WINDOW: Final = 64 << 10
+# A connection whose calls are read by nobody is closed at a bound, and all its calls with it: none has too many.
+_CALLS_MAX: Final = 256
 _UNAVAILABLE: Final = "transport is closing"
 
 
@@ -87,32 +89,35 @@ class _End:
 
 
 class Loopback:
-    """Calls of this server's own methods; it connects at the first call, and again when the connection was lost."""
+    """Calls of this server's own methods; it connects when a call finds no connection with room for it."""
 
     def __init__(self, server: RpcServer, peer_name: str = "") -> None:
         """`peer_name`: the name in the certificate of whoever is acted for."""
         self._server = server
         self._peer_name = peer_name
-        self._wire: Wire | None = None
+        self._wires: list[Wire] = []
 
     def open(self, method: str, metadata: tuple[tuple[str, str], ...], handler: StreamHandler) -> Stream:
         """Begin a call; `flush` sends what was written to it."""
         return self.wire().connection.open(method, metadata, handler)
 
     def wire(self) -> Wire:
-        """The connection as it is used now."""
-        wire = self._wire
-        if wire is None or wire.connection.closed or wire.connection.draining:
-            wire = self._wire = self._connect()
-        return wire
+        """A connection with room for a call."""
+        for wire in self._wires:
+            connection = wire.connection
+            if connection.active < _CALLS_MAX and not connection.closed and not connection.draining:
+                return wire
+        self._wires = [wire for wire in self._wires if not wire.connection.closed]
+        self._wires.append(self._connect())
+        return self._wires[-1]
 
     def close(self) -> None:
-        if self._wire is not None:
-            self._wire.close()
+        for wire in self._wires:
+            wire.close()
 
     def flush(self) -> None:
-        if self._wire is not None:
-            self._wire.flush_soon()
+        for wire in self._wires:
+            wire.flush_soon()
 
     def _connect(self) -> Wire:
         connection = ClientConnection(
