@@ -467,8 +467,11 @@ class Driver:
             if leader:
                 self.leader_changes += 1
                 self.led_since = self._clock.monotonic()
-                if self.leader and self.read_index is not None:
-                    self.read_index.on_leader_changed()
+                if self.read_index is not None:
+                    if self.leader:
+                        self.read_index.on_leader_changed()
+                    else:
+                        self.read_index.on_leader_found(self.led_since)
             self.leader = leader
         self.is_leader = leader == self.member_id
         if self.on_leader is not None:

@@ -3,7 +3,7 @@
     read(done) --> gathering --ask--> asked (a context) --ReadState--> confirmed (an index)
                --applied >= index--> done(None)
 
-A question that got no answer is asked again every 500 ms.
+A question that got no answer is asked again every 500 ms, and when there is a leader after there was none.
 
 Source: etcd server/etcdserver/v3_server.go (linearizableReadLoop).
 """
@@ -90,14 +90,22 @@ class ReadIndex:
         self.failed += len(readers)
         _finish(readers, LeaderChangedError())
 
+    def on_leader_found(self, now: float) -> None:
+        """There was none for a while: what was asked of the one before need not wait for the next try."""
+        if self._round is not None:
+            self._ask_again(self._round, now)
+
+    def _ask_again(self, current: _Round, now: float) -> None:
+        current.asked_at = now
+        self._node.read_index(current.context)
+        self._wake()
+
     def tick(self, now: float) -> None:
         """Ask again what was not answered, and refuse what has waited too long."""
         current = self._round
         if current is not None and now - current.asked_at >= RETRY_S:
             self.slow += 1
-            current.asked_at = now
-            self._node.read_index(current.context)
-            self._wake()
+            self._ask_again(current, now)
         if current is not None:
             current.readers = self._expire(current.readers, now)
             if not current.readers:

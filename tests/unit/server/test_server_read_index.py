@@ -163,6 +163,25 @@ def test_another_leader_never_answers_what_the_last_one_was_asked() -> None:
     assert world.heard[-1] == ("gathering", None)
 
 
+def test_a_leader_after_there_was_none_is_asked_at_once() -> None:
+    world = World()
+    world.reads.on_leader_found(world.now)
+    assert world.node.asked == []
+    world.read("a")
+    world.read("b")
+    world.now += RETRY_S - 0.1
+
+    world.reads.on_leader_found(world.now)
+
+    assert (len(world.node.asked), len(set(world.node.asked)), world.woken) == (2, 1, 2)
+    world.now += RETRY_S - 0.1
+    world.reads.tick(world.now)
+    assert len(world.node.asked) == 2
+    world.reads.on_applied(3)
+    world.confirm(3)
+    assert world.heard == [("a", None)]
+
+
 def test_stopping_refuses_everybody() -> None:
     world = World()
     world.read("confirmed")
@@ -244,6 +263,11 @@ class ReadsMachine(RuleBasedStateMachine):
     @rule()
     def change_leader(self) -> None:
         self.world.reads.on_leader_changed()
+        self.note_questions()
+
+    @rule()
+    def find_leader(self) -> None:
+        self.world.reads.on_leader_found(self.world.now)
         self.note_questions()
 
     @invariant()
