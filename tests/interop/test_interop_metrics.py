@@ -16,7 +16,7 @@ from tests.real import real_etcdctl
 
 pytestmark = pytest.mark.real
 
-FLAGS = ("--enable-v2", "--metrics=extensive", "--bcrypt-cost=4")
+FLAGS = ("--enable-v2", "--metrics=extensive", "--bcrypt-cost=4", "--snapshot-count=10")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 CALLS = """
 put a 1
@@ -50,6 +50,7 @@ COUNTS = re.compile(
     r"|etcd_mvcc_hash_(rev_)?duration_seconds_count|etcd_debugging_mvcc_db_compaction_(keys_total|total_.*_count)"
     r"|etcd_debugging_lease_(granted_total|revoked_total|ttl_total_count|ttl_total_sum|ttl_total_bucket)"
     r"|etcd_debugging_store_(writes|watch_requests|expires)_total|etcd_debugging_store_watchers"
+    r"|etcd_snap_fsync_duration_seconds_count|etcd_debugging_snap_save_(total|marshalling)_duration_seconds_count"
     r"|etcd_server_(has_leader|is_leader|leader_changes_seen_total|quota_backend_bytes|proposals_failed_total)"
 )
 NOT_OURS = re.compile(r"go_|etcd_server_apply_duration_seconds|process_")

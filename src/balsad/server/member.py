@@ -205,6 +205,8 @@ class Member:
         )
         self.applier.on_compaction = self.compactions.start
         backend.before_commit.append(self._before_commit)
+        booted.snapshotter.on_fsync = self.metrics.snap_fsync_s.observe
+        booted.snapshotter.on_marshalled = self.metrics.snap_save_marshalling_s.observe
         self.snapshots = Snapshots(
             applier=self.applier,
             log_storage=booted.log_storage,

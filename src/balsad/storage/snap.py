@@ -13,6 +13,7 @@ Source: etcd server/etcdserver/api/snap/snapshotter.go, db.go.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -76,12 +77,20 @@ def decode_snap_file(path: str, content: bytes) -> Snapshot:
         raise SnapError(path, f"snap: no snapshot: {error}") from error
 
 
+def _nobody(_: float) -> None:
+    """Nobody wants to know."""
+
+
 class Snapshotter:
     """The .snap and .snap.db files of one folder."""
 
     def __init__(self, disk: Disk, path: str) -> None:
         self._disk = disk
         self.path = path
+        self.on_fsync: Callable[[float], None] = _nobody
+        """Told how many seconds each file waited for the disk."""
+        self.on_marshalled: Callable[[float], None] = _nobody
+        """Told how many seconds it took to make the bytes of each .snap file."""
 
     def save(self, snapshot: Snapshot) -> None:
         """Write a snapshot; when this returns it is durable. An empty one is not written. Raises StorageError."""
@@ -89,7 +98,10 @@ class Snapshotter:
             return
         name = snap_name(snapshot.term, snapshot.index)
         aside = os.path.join(self.path, f"tmp-{name[:-5]}")
-        self._write_aside(aside, [encode_snap_file(snapshot)])
+        began = time.perf_counter()
+        content = encode_snap_file(snapshot)
+        self.on_marshalled(time.perf_counter() - began)
+        self._write_aside(aside, [content])
         self._publish(aside, os.path.join(self.path, name))
 
     def load_newest(
@@ -196,7 +208,9 @@ class Snapshotter:
                     while written < len(chunk):
                         written += self._disk.write(fd, chunk[written:] if written else chunk)
                     size += len(chunk)
+                began = time.perf_counter()
                 self._disk.fsync(fd)
+                self.on_fsync(time.perf_counter() - began)
             finally:
                 self._disk.close(fd)
         except BaseException as error:
