@@ -10,6 +10,7 @@ _UNIT: Final = "tests/unit/peer/"
 _PORT: Final = _UNIT + "test_peer_port.py::"
 _CODEC: Final = _UNIT + "test_peer_codec.py::"
 _GREETING: Final = _UNIT + "test_peer_greeting.py::"
+_FINDS: Final = "tests/fuzz/test_fuzz_finds.py::"
 _TRANSPORT: Final = _UNIT + "test_peer_transport.py::"
 
 PEER: Final = (
@@ -69,5 +70,41 @@ PEER: Final = (
         text="if len(self._remotes) >= REMOTES_MAX:",
         instead="if False:",
         attacks=(_TRANSPORT + "test_remotes_are_bounded",),
+    ),
+    Defence(
+        against="groups within groups",
+        place="wire:_skip_group",
+        text="if len(open_tags) == GROUPS_MAX:",
+        instead="if False:",
+        attacks=(_FINDS + "test_groups_within_groups_end_somewhere",),
+    ),
+    Defence(
+        against="fields with tags of several bytes, passed over",
+        place="wire:skip_unknown",
+        text="if tag < 128 and after > pos + 1:",
+        instead="if False:",
+        attacks=(_FINDS + "test_a_tag_longer_than_it_need_be_is_not_passed_over",),
+    ),
+    Defence(
+        against="snapshots in pieces",
+        place="raft.codec:_decode_fields",
+        text="if has_snapshot:",
+        instead="if False:",
+        attacks=(_FINDS + "test_a_snapshot_in_two_pieces_is_refused",),
+    ),
+    Defence(
+        against="JSON without end",
+        place="go_json:loads",
+        text="except RecursionError as error:",
+        instead="except KeyError as error:",
+        attacks=(_FINDS + "test_json_deeper_than_pythons_reader_goes",),
+    ),
+    Defence(
+        against="heads of answers that come byte by byte",
+        place="peer.http_answer:AnswerReader.feed",
+        text="seen = max(0, len(self._head) - 3)",
+        instead="seen = 0",
+        attacks=(_FINDS + "test_a_head_that_comes_byte_by_byte_is_looked_through_once",),
+        is_slow=True,
     ),
 )

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-import hypothesis.strategies  # noqa: F401 - imported once here, not in every fork
+import hypothesis.strategies  # imported once here, not in every fork
 import pytest
 import pytest_timeout  # noqa: F401
 
@@ -90,6 +90,9 @@ def run(module: str, source: str, attacks: list[str], folder: Path) -> dict[str,
     os.environ["PYTHONPATH"] = str(folder)
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(folder / "hypothesis")
     exec(compile(HOOK, str(hook), "exec"), {"__file__": str(hook), "__name__": "sitecustomize"})
+    # That an example fails is enough; a shorter one would take the longest.
+    hypothesis.settings.register_profile("taken out", phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate))
+    hypothesis.settings.load_profile("taken out")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
     outcomes = Outcomes()
     options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain", "--tb=short"]

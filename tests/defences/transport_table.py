@@ -656,6 +656,14 @@ HTTP1: Final = (
         attacks=(_HTTP1 + "test_a_reader_that_is_slow_is_not_read_from_and_bounded",),
     ),
     Defence(
+        against="JSON bodies of messages within messages",
+        place="api.gateway.go_scan:scan",
+        text="if known is not None:",
+        instead="if False:",
+        attacks=("tests/fuzz/test_fuzz_finds.py::test_a_txn_within_txns_is_gone_through_once",),
+        is_slow=True,
+    ),
+    Defence(
         against="HTTP bodies too long over HTTP/2",
         place="transport.http2_exchange:Http2Exchange.on_data",
         text="if len(self.body) + len(data) > self.connection.limits.http_body_bytes_max:",
