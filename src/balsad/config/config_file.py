@@ -14,14 +14,10 @@ import yaml
 from balsad.config.flag_kinds import DEBUG, FALLBACK, HOSTS, IGNORED, ORIGINS, PROXY, SECONDS, URLS, Flag, Kind
 from balsad.config.flag_table import SETTINGS
 from balsad.config.go_flags import Value
-from balsad.config.server_config import ConfigError
+from balsad.config.server_config import ConfigError, FileValueError
 from balsad.durations import SECOND
 
 Changes = dict[str, Value]
-
-
-class FileValueError(Exception):
-    """A value that etcd complains of on stderr, without a log line."""
 
 
 def _in_file(flag: Flag) -> bool:

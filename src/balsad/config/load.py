@@ -11,10 +11,9 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from balsad.config.checks import UNSET_ADVERTISE_URLS, check
-from balsad.config.config_file import Changes, FileValueError, read_config_text
 from balsad.config.environment import read_environment
 from balsad.config.feature_gates import gated_fields
 from balsad.config.flag_kinds import IGNORED
@@ -24,9 +23,19 @@ from balsad.config.go_flags import HelpRequested, ParsedLine, UsageError, parse_
 from balsad.config.help import USAGE, flags_help
 from balsad.config.log_settings import LogSettings, check_log_settings
 from balsad.config.notes import Note
-from balsad.config.server_config import DEFAULT_NAME, ConfigError, ServerConfig, TlsConfig, cluster_of_name
+from balsad.config.server_config import (
+    DEFAULT_NAME,
+    ConfigError,
+    FileValueError,
+    ServerConfig,
+    TlsConfig,
+    cluster_of_name,
+)
 from balsad.config.urls import Url, parse_url
 from balsad.config.versions import version_lines
+
+if TYPE_CHECKING:
+    from balsad.config.config_file import Changes
 
 DefaultHost = Callable[[], str]
 """The address other machines reach this one by. Raises OSError when there is none."""
@@ -109,6 +118,9 @@ def _from_file(path: str, loaded: Loaded) -> ServerConfig:
     except OSError as problem:
         reason = (os.strerror(problem.errno) if problem.errno else str(problem)).lower()
         raise ConfigError(f"open {path}: {reason}") from None
+    # Few have such a file: its YAML is imported for them alone.
+    from balsad.config.config_file import read_config_text
+
     changes = _with_gates(read_config_text(text))
     settings = check_log_settings(_assemble(changes))
     config = _build(changes, cluster_given="initial_cluster" in changes)

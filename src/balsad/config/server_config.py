@@ -26,6 +26,10 @@ class ConfigError(Exception):
     """The configuration is wrong; the text is the sentence etcd logs."""
 
 
+class FileValueError(Exception):
+    """A value that etcd complains of on stderr, without a log line."""
+
+
 class StartError(Exception):
     """The member cannot start with this configuration; the text is the sentence etcd logs."""
 

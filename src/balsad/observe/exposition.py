@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from typing import Final, Literal
 
 from balsad.observe.cells import Counter, Gauge, Histogram
@@ -96,6 +95,8 @@ def format_number(value: float) -> str:
         return "-0" if math.copysign(1, number) < 0 else "0"
     if 1e-4 <= abs(number) < 1e6:
         return repr(number).removesuffix(".0")
+    from decimal import Decimal  # takes longer to import than all of this file, and few numbers get here
+
     sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
     assert isinstance(exponent, int)
     text = "".join(map(str, digits))
