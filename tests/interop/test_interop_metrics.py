@@ -38,6 +38,8 @@ user add u:p
 user add u:p
 role list
 compaction 3
+get a --rev=1
+get a --rev=1 --consistency=s
 defrag
 alarm list
 snapshot save SNAPSHOT

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from balsad.errors import RequestError
 from balsad.go_quote import quote_go
 from balsad.transport.grpc_words import (
     CONTENT_TYPE,
@@ -106,7 +107,11 @@ class Method:
 
             def timed_fast(headers: Headers, message: bytes) -> bytes | None:
                 began = now()
-                answer = fast(headers, message)
+                try:
+                    answer = fast(headers, message)
+                except RequestError:
+                    observe(now() - began)
+                    raise
                 if answer is not None:
                     observe(now() - began)
                 return answer
