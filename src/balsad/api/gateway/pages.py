@@ -57,6 +57,7 @@ class Gateway:
 
     def __init__(self, server: RpcServer) -> None:
         self._loopback = Loopback(server)
+        self._lines = _Lines()
 
     def __call__(self, request: HttpRequest, responder: HttpResponder) -> None:
         route = ROUTES.get(request.path)
@@ -74,7 +75,9 @@ class Gateway:
             return
         metadata = _metadata(request)
         if route.has_many_answers:
-            call: _Unary | _Streaming = _Streaming(route, responder, self._loopback, _GRPC_TYPE if messages else {})
+            call: _Unary | _Streaming = _Streaming(
+                route, responder, self._loopback, self._lines, _GRPC_TYPE if messages else {}
+            )
         else:
             call = _Unary(route, responder)
         stream = self._loopback.open(route.method, metadata, call)
@@ -168,14 +171,32 @@ class _Unary:
         """The answer is one piece."""
 
 
+class _Lines:
+    """Answers of streams as lines. Many watchers are told the same: the last line is kept for the next."""
+
+    def __init__(self) -> None:
+        self._kind: type[Message] | None = None
+        self._data = b""
+        self._line = b""
+
+    def of(self, kind: type[Message], data: bytes) -> bytes:
+        if kind is not self._kind or data != self._data:
+            self._line = f'{{"result":{render(_decode(kind, data))}}}\n'.encode()
+            self._kind, self._data = kind, data
+        return self._line
+
+
 class _Streaming:
     """A call whose answers become lines. While the client does not read, the call is granted no more room."""
 
-    def __init__(self, route: Route, responder: HttpResponder, loopback: Loopback, headers: dict[str, str]) -> None:
+    def __init__(
+        self, route: Route, responder: HttpResponder, loopback: Loopback, lines: _Lines, headers: dict[str, str]
+    ) -> None:
         self.stream: Stream | None = None
         self._route = route
         self._responder = responder
         self._loopback = loopback
+        self._lines = lines
         self._headers = {**JSON, **headers}
         self._has_begun = False
 
@@ -184,7 +205,7 @@ class _Streaming:
         if responder.closed:
             return
         self._begin(200)
-        responder.write(f'{{"result":{render(_decode(self._route.answer, data))}}}\n'.encode())
+        responder.write(self._lines.of(self._route.answer, data))
         if self.stream is not None and not responder.has_room(_UNSENT_BYTES_MAX):
             self.stream.pause()
 

@@ -42,6 +42,7 @@ class KeysPage:
         self._metrics = metrics
         self._requests = requests
         self._auth = auth
+        self._lines = _Lines()
         self._headers = {"X-Etcd-Cluster-Id": format_id(cluster_id)}
 
     def __call__(self, request: HttpRequest, responder: HttpResponder) -> None:
@@ -86,7 +87,7 @@ class KeysPage:
         try:
             if asked.method == "HEAD" or (asked.method == "GET" and not asked.quorum):
                 if asked.wait and asked.method == "GET":
-                    _Watching(self._requests, asked, responder, self._headers)
+                    _Watching(self._requests, asked, responder, self._lines, self._headers)
                 else:
                     finish(self._requests.read(asked))
                 return
@@ -129,11 +130,28 @@ def _positions(requests: V2Requests, etcd_index: int) -> dict[str, str]:
     }
 
 
+class _Lines:
+    """Events as lines. Many watchers are told the same: the last line is kept for the next."""
+
+    def __init__(self) -> None:
+        self._event: Event | None = None
+        self._line = b""
+
+    def of(self, event: Event) -> bytes:
+        if event is not self._event:
+            self._line = encode_event(event.without_prefix(KEYS_NAMESPACE)) + b"\n"
+            self._event = event
+        return self._line
+
+
 class _Watching:
     """One client that waits. It is kept alive by the watcher, which wakes it, and by its responder."""
 
-    def __init__(self, requests: V2Requests, asked: Request, responder: HttpResponder, headers: dict[str, str]) -> None:
+    def __init__(
+        self, requests: V2Requests, asked: Request, responder: HttpResponder, lines: _Lines, headers: dict[str, str]
+    ) -> None:
         """Raises V2Error before anything is answered."""
+        self._lines = lines
         self._responder = responder
         self._is_stream = asked.stream
         self._is_due = False
@@ -155,7 +173,7 @@ class _Watching:
                 self._send_soon()
                 return
             event = watcher.events.popleft()
-            body = encode_event(event.without_prefix(KEYS_NAMESPACE)) + b"\n"
+            body = self._lines.of(event)
             responder.write(body)
             written += len(body)
             if not self._is_stream:
