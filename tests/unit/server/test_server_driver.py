@@ -18,9 +18,8 @@ from balsad.errors import (
     TooManyRequestsError,
 )
 from balsad.raft import Config, ConfState, Entry, HardState, MemoryLog, Message, MessageType, RawNode, Snapshot
-from balsad.server import driver
 from balsad.server.apply.dispatch import Applier
-from balsad.server.driver import UNAPPLIED_MAX, Driver
+from balsad.server.driver import INBOX_BYTES_MAX, UNAPPLIED_MAX, Driver
 from balsad.server.peer_links import NoPeers, PeerLinks
 from balsad.server.propose import Pending, Result
 from balsad.storage import Snapshotter, StorageError
@@ -316,13 +315,13 @@ def test_too_many_when_apply_falls_behind() -> None:
     in_world(scenario)
 
 
-def test_too_many_when_too_much_waits_to_be_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_when_too_much_waits_to_be_proposed() -> None:
     """What times out, or is proposed at last, makes room."""
-    monkeypatch.setattr(driver, "INBOX_BYTES_MAX", 100)
+    half = bytes(INBOX_BYTES_MAX // 2 + 1)
 
     async def scenario(world: World) -> None:
         for number in range(2):
-            world.propose(number, b"x" * 60)
+            world.propose(number, half, field="")
         await turns()
         with pytest.raises(TooManyRequestsError):
             world.propose(2)
@@ -331,13 +330,14 @@ def test_too_many_when_too_much_waits_to_be_proposed(monkeypatch: pytest.MonkeyP
         world.driver.tick()
         assert words(world.answers[0] + world.answers[1]) == [RequestTimedOutError().text] * 2
         for number in range(3, 5):
-            world.propose(number, b"x" * 60)
+            world.propose(number, half, field="")
         with pytest.raises(TooManyRequestsError):
             world.propose(5)
 
         world.elect()
         await turns()
-        assert world.answers[3] + world.answers[4] == [b"x" * 60] * 2
+        assert [len(world.answers[number]) for number in (3, 4)] == [1, 1]
+        assert world.answers[3] + world.answers[4] == [half] * 2
         world.propose(6)
 
     in_world(scenario, elected=False)
