@@ -133,11 +133,17 @@ def _index_rows(store: Store) -> int:
                     continue
                 if rows.startswith(first_put, stop, end):
                     meta = (main, sub, main, 1)
+                    # One look into the dict for most: a key is met for the first time.
+                    previous = live.setdefault(key, meta)
                 else:
-                    create, version = create_and_version(rows[at:end])
-                    meta = (main, sub, create, version)
-                # One look into the dict for most: a key is met for the first time.
-                previous = live.setdefault(key, meta)
+                    meta = None
+                    previous = live.get(key)
+                    if previous is None:
+                        # Its first put was compacted away.
+                        create, version = create_and_version(rows[at:end])
+                        meta = (main, sub, create, version)
+                        previous = meta
+                        live[key] = meta
                 if previous is not meta:
                     older = history.get(key)
                     if older is None:
