@@ -85,7 +85,7 @@ etcdctl rmdir /made2
 etcdctl rm /
 etcdctl watch
 etcdctl watch /made2/in/dirs --after-index 3
-etcdctl watch -r / --after-index 4
+etcdctl watch --after-index 4 -r /
 etcdctl -o extended watch /test --after-index 4
 etcdctl exec-watch /x
 ETCDCTL_ENDPOINTS= etcdctl --endpoint $EP ls --sort
