@@ -38,7 +38,7 @@ class Part:
 
 
 PARTS: Final = (
-    Part("storage", "power cuts of the db and the log, histories for bbolt's own check", 30, (
+    Part("storage", "power cuts of the db and the log, histories for bbolt's own check", 10, (
         "tests/property/test_property_bolt_power_cut.py",
         "tests/property/test_property_wal_power_cut.py",
         "tests/unit/storage/test_storage_bolt_real.py",
@@ -50,7 +50,7 @@ PARTS: Final = (
     Part("kills", "200 rounds of kill -9 and SIGSTOP on a member under load", 20, (
         "tests/nemesis/test_nemesis_single.py",
     ), workers=1),
-    Part("nemesis", "three members in network namespaces: every fault, then ten minutes of them at random", 20, (
+    Part("nemesis", "three members in network namespaces: every fault, then ten minutes of them at random", 15, (
         "tests/nemesis/test_nemesis_faults.py",
     ), workers=1),
     Part("leases", "a lease that a real leader of five minutes has recorded", 6, (
