@@ -6,6 +6,7 @@ Source: etcd server/mvcc/kvstore_compaction.go (1000 revisions, then 10 ms).
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 
 _BEHIND_S: Final = 0.002
+_FREED_MANY: Final = 500
 
 
 class Compactions:
@@ -87,9 +89,14 @@ class Compactions:
             return
         began = time.perf_counter()
         try:
-            before = commits.pending_ops
-            finished = self._jobs[0].step()
+            job = self._jobs[0]
+            before, grouped = commits.pending_ops, job.grouped
+            finished = job.step()
             self._deleted += commits.pending_ops - before
+            if job.grouped - grouped >= _FREED_MANY:
+                # The collector counts what is freed against what was made meanwhile, and would have its next turn when
+                # all is over, with what all puts since have left in one piece.
+                gc.collect(1)
             self._stepped(self._jobs[0], time.perf_counter() - began)
             if not finished:
                 self._timer = self._loop.call_later(self._pause_s, self._step)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any, cast
+
+import pytest
 
 from balsad.mvcc import CompactionJob
 from balsad.server.backend_commits import BackendCommits
@@ -14,11 +17,14 @@ from tests.unit.server.server_kit import in_loop
 class FakeJob:
     def __init__(self, told: list[Any], name: str, steps: int) -> None:
         self.told, self.name, self.left = told, name, steps
+        self.grouped = 0
+        self.forgets = 0
         self.commits: FakeCommits | None = None  # to which it adds a hundred deletes with every step
 
     def step(self) -> bool:
         self.told.append(self.name)
         self.left -= 1
+        self.grouped += self.forgets
         if self.commits is not None:
             self.commits.pending_ops += 100
         if self.left < 0:
@@ -115,6 +121,23 @@ def test_it_waits_for_commits_that_are_behind_with_what_it_deletes() -> None:
         assert world.told == ["a"] * 25
 
     in_loop(scenario())
+
+
+def test_the_collector_has_its_turns_while_much_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts what is freed against what is made: left alone, it would look through all of that at the end."""
+    turns: list[int] = []
+    monkeypatch.setattr(gc, "collect", turns.append)
+
+    async def scenario() -> None:
+        world = World()
+        for forgets in (4000, 0):
+            job = FakeJob(world.told, "a", 5)
+            job.forgets = forgets
+            world.compactions.start(cast(CompactionJob, job))
+        await world.finish()
+
+    in_loop(scenario())
+    assert turns == [1] * 5
 
 
 def test_others_are_served_between_the_steps() -> None:
