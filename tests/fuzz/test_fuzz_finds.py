@@ -23,6 +23,7 @@ from balsad.storage.bolt import check
 from balsad.storage.wal import INLINE, Wal, WalOptions, WalSnapshot, read_log
 from balsad.storage.wal.record import encode_record
 from balsad.storage.wal.replay import WalError
+from balsad.v2store.go_time import format_ns, parse_ns
 from balsad.wire import GROUPS_MAX, WireError, skip_field
 from tests.fuzz.file_targets import PAGE, _database, _inode
 from tests.property.memory_disk import MemoryDisk
@@ -137,6 +138,17 @@ def test_bodies_are_read_wherever_the_spaces_are(text: bytes) -> None:
 
 
 # Files.
+
+
+def test_years_of_fewer_digits_than_four() -> None:
+    """They were written without their zeros, and the saved tree was not read again."""
+    moment = parse_ns("0001-01-01T10:00:00Z")
+    assert format_ns(moment) == "0001-01-01T10:00:00Z"
+    assert parse_ns(format_ns(moment)) == moment
+    assert format_ns(parse_ns("9999-12-31T23:59:59.5Z")) == "9999-12-31T23:59:59.5Z"
+    for text in ("0001-01-01T00:30:00+01:00", "9999-12-31T23:59:59-00:01"):
+        with pytest.raises(ValueError, match="not a time"):
+            format_ns(parse_ns(text))
 
 
 def test_a_record_of_type_0_is_not_the_end_of_the_log() -> None:
