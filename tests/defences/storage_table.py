@@ -71,7 +71,7 @@ STORAGE: Final = (
     Defence(
         against="a .snap file that is there before its bytes",
         place="storage.snap",
-        text="self._disk.fsync(fd)\n            finally",
+        text="self._disk.fsync(fd)\n                self.on_fsync(time.perf_counter() - began)\n            finally",
         instead="pass\n            finally",
         attacks=(_SNAP_CUT,),
     ),
@@ -188,7 +188,7 @@ STORAGE: Final = (
     ),
     Defence(
         against="pages that lead back to themselves",
-        place="storage.bolt.db:unreachable_pages",
+        place="storage.bolt.reach:unreachable_pages",
         text="if used[page_id]:",
         instead="if False:",
         attacks=(_FINDS + "test_a_branch_that_leads_back_to_itself_is_found_at_open",),

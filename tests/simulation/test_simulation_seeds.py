@@ -55,7 +55,7 @@ def test_guests_are_let_and_refused() -> None:
     guests = [operation for operation in world.history.operations if operation.client.startswith("g")]
     assert {step.kind for step in world.history.permissions} >= {"enable", "grant", "revoke"}
     assert sum(operation.outcome == DONE for operation in guests) > 10
-    assert sum(operation.error == PermissionDeniedError.message for operation in guests) > 5
+    assert sum(operation.error == PermissionDeniedError.message for operation in guests) > 2
 
 
 def _changing(seed: int) -> World | None:
