@@ -9,6 +9,7 @@ No event may be missing at the end, and none may come twice.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Final
 from balsad.proto import rpc_pb2 as rpc
 from bench import bars
 from bench.connection import (
+    FRAME_HEAD_BYTES,
     GRPC_PREFIX,
     WINDOW_UPDATE,
     Connection,
@@ -39,6 +41,14 @@ GROUP: Final = "watch"
 WATCH: Final = "/etcdserverpb.Watch/Watch"
 MARK: Final = b"<~an event~>"
 VALUE: Final = MARK + b"v" * (256 - len(MARK))
+_CUT_MARK: Final = re.compile(
+    b"|".join(
+        re.escape(MARK[:cut]) + b"...\\x00[\\x00\\x01]...." + re.escape(MARK[cut:]) for cut in range(1, len(MARK))
+    ),
+    re.DOTALL,
+)
+"""A mark that lies in two DATA frames, the head of the second in between."""
+_CUT_BYTES_MAX: Final = len(MARK) + FRAME_HEAD_BYTES - 1
 SETTLE_S: Final = 0.3
 """How long events too many are waited for."""
 LONGEST_S: Final = 60.0
@@ -57,6 +67,20 @@ class Watches:
     @property
     def watchers(self) -> int:
         return self.connections * self.each
+
+
+def count_marks(data: bytes) -> tuple[int, bytes]:
+    """How many marks lie in bytes of a connection, and the beginning of one at their end, to go before what comes next.
+
+    Frames are not looked at: a mark is found wherever it is, also where a frame ends in it.
+    """
+    found = data.count(MARK)
+    if data.count(MARK[:1]) != found:
+        found += len(_CUT_MARK.findall(data))
+    begun = data.rfind(MARK[:1], -_CUT_BYTES_MAX) if data else -1
+    if begun < 0 or data.startswith(MARK, begun) or _CUT_MARK.match(data, begun):
+        return found, b""
+    return found, data[begun:]
 
 
 class _Watching(Connection):
@@ -103,9 +127,7 @@ class _Watching(Connection):
         if not self._is_counting:
             super().data_received(data)
             return
-        # Frames are not looked at any more: the mark is found wherever it is, between two reads as well.
-        found = (self._tail + data).count(MARK)
-        self._tail = data[-(len(MARK) - 1) :]
+        found, self._tail = count_marks(self._tail + data)
         self._raw += len(data)
         if self._raw >= GRANTED_AT_ONCE:
             more = self._raw.to_bytes(4, "big")
@@ -222,7 +244,7 @@ async def _drive(
             lasted = time.perf_counter() - began
         await asyncio.sleep(SETTLE_S)
     except (OSError, TimeoutError) as error:
-        raise LoadError(f"watch: {error or type(error).__name__}, {tally.events} events") from error
+        raise LoadError(f"watch: {error!r}, {tally.events} events") from error
     finally:
         for one in (*watching, *putting):
             one.close()
