@@ -21,7 +21,7 @@ from balsad.errors import (
 )
 from balsad.lease import LeaseExpiredError, NotPrimaryError
 from balsad.proto import rpc_pb2
-from balsad.wire import bytes_field, uvarint, varint
+from balsad.wire import WireError, bytes_field, read_uvarint, uvarint, varint
 
 if TYPE_CHECKING:
     from balsad.auth import Identity
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RETRY_S: Final = 0.05
 RENEWALS_WAITING_MAX: Final = 10_000
+LEASE_ID_BYTES_MAX: Final = 9
+"""Of a varint below 2**63; ids below 0 take ten."""
 
 
 class LeaseApi:
@@ -129,6 +131,8 @@ class _KeepAlive:
         self._asking = False  # the leader, about the first that waits
 
     def on_message(self, raw: bytes) -> None:
+        if not self._waiting and self._retry is None and not self._asking and self._renew_at_once(raw):
+            return
         try:
             lease_id = decode(rpc_pb2.LeaseKeepAliveRequest, raw).ID
         except RequestError as error:
@@ -140,6 +144,35 @@ class _KeepAlive:
         self._waiting.append(lease_id)
         if self._retry is None and not self._asking:
             self._renew_waiting()
+
+    def _renew_at_once(self, raw: bytes) -> bool:
+        """What nearly every renewal is: of a lease that lives, at its leader. False, with nothing done, if not.
+
+        Takes what protobuf itself would write, and gives the id's bytes back as they came.
+        """
+        size = len(raw)
+        if not 2 <= size <= LEASE_ID_BYTES_MAX + 1 or raw[0] != 8 or raw[-1] == 0:
+            return False
+        service = self._service
+        lessor = service.lessor
+        try:
+            lease_id, end = read_uvarint(raw, 1)
+        except WireError:
+            return False
+        if end != size or not lessor.is_primary or not service.driver.leads_surely:
+            return False
+        now = service.env.clock.monotonic()
+        if lessor.wants_clear(lease_id, now):
+            return False
+        header = service.header.at(service.store.current_revision)
+        try:
+            ttl = lessor.renew(lease_id, now)
+        except LeaseNotFoundError:
+            ttl = 0
+        except LeaseExpiredError:
+            return False
+        self._call.send(header + b"\x10" + raw[1:] + (b"\x18" + uvarint(ttl) if ttl else b""))
+        return True
 
     def on_half_close(self) -> None:
         self._half_closed = True
