@@ -105,12 +105,13 @@ class Compaction:
 
 @dataclass(slots=True)
 class PermissionStep:
-    """A change of what guests may do: enable, disable, grant, revoke."""
+    """A change of what guests may do: enable, disable, grant, revoke. Asked for again until it is answered."""
 
     kind: str
     invoked: float
     returned: float = float("inf")
     outcome: str = UNKNOWN
+    is_tried_blindly: bool = False  # a try before was not answered: that one may be done at any time later
 
 
 @dataclass(slots=True)

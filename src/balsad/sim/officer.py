@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from balsad.errors import PermissionNotGrantedError, RoleAlreadyExistError, UserAlreadyExistError
 from balsad.proto import auth_pb2, rpc_pb2
+from balsad.sim import rpc as told
 from balsad.sim.history import DONE, REFUSED, PermissionStep
 from balsad.sim.requests import Delete, Put, Range, Request, Txn, prefix_end
 from balsad.sim.rpc import OK
@@ -83,6 +84,8 @@ class Officer(Asker):
             if answer.code == OK or answer.text == PermissionNotGrantedError.message:
                 step.returned, step.outcome = self.client.now, DONE
                 return
+            if answer.code != told.REFUSED:
+                step.is_tried_blindly = True
             await self._wait()
 
     async def _wait(self) -> None:

@@ -69,3 +69,14 @@ def test_disabled_again_everybody_may() -> None:
     assert check_permissions(told) == []
     told.operations.append(op(45, 46, DONE))
     assert len(check_permissions(told)) == 1
+
+
+def test_a_change_that_was_tried_blindly_may_come_true_later() -> None:
+    """As when the leader that was asked sleeps on the request while the next one does it, and is heard last of all."""
+    told = history(op(32, 33, DONE), op(34, 35, REFUSED, DENIED))
+    told.permissions[1].is_tried_blindly = True  # the grant
+    assert check_permissions(told) == []
+    told.operations.append(op(22, 23, REFUSED, DENIED))
+    assert len(check_permissions(told)) == 1
+    told.permissions[2].is_tried_blindly = True  # the revocation, of what was not granted by then
+    assert len(check_permissions(told)) == 1

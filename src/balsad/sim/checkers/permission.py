@@ -1,6 +1,8 @@
 """Who is not allowed to does nothing, and who is allowed to is let, from the answer to a change of permissions on.
 
-While a change is under way either may be. Each request is judged that began and ended between two changes.
+While a change is under way either may be. Each request is judged that began and ended between two changes. A change
+that was asked for, not answered, and asked for again may be done a second time later, also after its opposite; what
+that would allow, or forbid, is not judged from then on.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from typing import Final
 from balsad.errors import PermissionDeniedError
 from balsad.sim.history import DONE, History
 
+_ALLOWS: Final = frozenset(("disable", "grant"))
+_FORBIDS: Final = frozenset(("enable", "revoke"))
 GUEST_PREFIX: Final = "g"
 """The names of clients whose permission comes and goes."""
 
@@ -34,14 +38,23 @@ def _sure(history: History) -> list[tuple[float, float, bool]]:
     spans: list[tuple[float, float, bool]] = []
     is_enabled = is_granted = False
     since = 0.0
+    late: set[str] = set()  # what may be done again at any time
+
+    def add(until: float) -> None:
+        is_allowed = not is_enabled or is_granted
+        if not late & (_FORBIDS if is_allowed else _ALLOWS):
+            spans.append((since, until, is_allowed))
+
     for step in history.permissions:
-        spans.append((since, step.invoked, not is_enabled or is_granted))
+        add(step.invoked)
         if step.outcome != DONE:
             return spans
+        if step.is_tried_blindly:
+            late.add(step.kind)
         if step.kind in ("enable", "disable"):
             is_enabled = step.kind == "enable"
         else:
             is_granted = step.kind == "grant"
         since = step.returned
-    spans.append((since, float("inf"), not is_enabled or is_granted))
+    add(float("inf"))
     return spans
