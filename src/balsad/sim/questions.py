@@ -21,7 +21,7 @@ from balsad.errors import (
     RequestError,
     RequestTimedOutError,
 )
-from balsad.lease import NotPrimaryError
+from balsad.lease import LeaseExpiredError, NotPrimaryError
 from balsad.membership import Member as ClusterMember
 from balsad.peer.backend import HashKv, LeaseTimes
 from balsad.peer.questions import QUESTION_S_MAX, PeerClient, PeerQuestionError, Versions
@@ -169,5 +169,5 @@ async def _answer(ask: Ask[Any], joint: MemberPeers) -> tuple[Any, Exception | N
         return None, error
     except TimeoutError:
         return None, RequestTimedOutError()
-    except (RequestError, NotPrimaryError) as error:
+    except (RequestError, NotPrimaryError, LeaseExpiredError) as error:
         return None, PeerQuestionError(str(error))
