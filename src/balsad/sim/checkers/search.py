@@ -61,6 +61,9 @@ def search(items: list[Item[O]], initial: S, step: Step[S, O], *, steps_max: int
     for at in range(len(ranked) - 1, -1, -1):
         returns[at] = min(returns[at + 1], ranked[at].returned)
     wanted = sum(1 << at for at, item in enumerate(free) if item.must_be)
+    certain = [(at, item) for at, item in enumerate(free) if item.must_be]
+    # The youngest first: what hung for long mostly came to nothing.
+    doubtful = [(at, item) for at, item in enumerate(free) if not item.must_be][::-1]
 
     def successors(place: int, used: int, state: S) -> Iterator[tuple[int, int, S, Item[O]]]:
         deadline = returns[place]
@@ -72,20 +75,26 @@ def search(items: list[Item[O]], initial: S, step: Step[S, O], *, steps_max: int
             item = ranked[place]
             for after in step(state, item.operation, next_rank):
                 yield place + 1, used, after, item
+        for at, item in certain:
+            if item.invoked > deadline:
+                break
+            if not used >> at & 1:
+                for after in step(state, item.operation, next_rank):
+                    yield place, used | 1 << at, after, item
         # What may also never have been comes last: most often it need not. And of that, what helps the next one first.
         later: list[tuple[int, int, S, Item[O]]] = []
-        for certain in (True, False):
-            for at, item in enumerate(free):
-                if item.invoked > deadline:
-                    break
-                if item.must_be is not certain or used >> at & 1:
+        for at, item in doubtful:
+            if item.invoked > deadline or used >> at & 1:
+                continue
+            for after in step(state, item.operation, next_rank):
+                if after == state and item.returned == NEVER:
+                    # It explains nothing here: with n of these there were 2**n ways to the same place.
                     continue
-                for after in step(state, item.operation, next_rank):
-                    found = place, used | 1 << at, after, item
-                    if certain or place == len(ranked) or any(True for _ in step(after, ranked[place].operation, None)):
-                        yield found
-                    else:
-                        later.append(found)
+                found = place, used | 1 << at, after, item
+                if place == len(ranked) or any(True for _ in step(after, ranked[place].operation, None)):
+                    yield found
+                else:
+                    later.append(found)
         yield from later
 
     seen: set[tuple[int, int, S]] = {(0, 0, initial)}
