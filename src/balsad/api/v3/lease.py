@@ -98,7 +98,11 @@ class LeaseApi:
                 for key in response.keys:
                     service.auth.check_range(who, key, b"")
 
-            service.access.read(call, check, lambda: message)
+            try:
+                service.access.read(call, check, lambda: message)
+            except RequestError as error:
+                # The leader's answer came first: nobody else is left who could tell the caller.
+                call.fail(error.code, error.text)
         else:
             call.respond(message)
 
