@@ -8,7 +8,7 @@ from balsad import go_json
 from balsad.ctl.v2.endpoints import JSON, Endpoints, Request, V2ClientError, clean_path
 from balsad.ctl.v2.members import check_status, read_json
 from balsad.ctl.v2.session import Session
-from balsad.ctl.v2.users import ask_auth
+from balsad.ctl.v2.users import ask_auth, try_auth
 
 
 def _name(session: Session) -> tuple[Endpoints, str]:
@@ -44,24 +44,18 @@ def add(session: Session) -> None:
     endpoints, name = _name(session)
     deadline = session.deadline()
     try:
-        ask_auth(session, endpoints, "GET", _path(name), deadline=deadline)
+        try_auth(session, endpoints, "GET", _path(name), deadline=deadline)
     except V2ClientError:
         pass  # as it should be: there is none of that name
     else:
         session.give_up(f"Role {name} already exists")
-    try:
-        ask_auth(session, endpoints, "PUT", _path(name), _role_json(name), deadline=deadline, made=True)
-    except V2ClientError as error:
-        session.give_up(error)
+    ask_auth(session, endpoints, "PUT", _path(name), _role_json(name), deadline=deadline, made=True)
     session.console.print(f"Role {name} created")
 
 
 def remove(session: Session) -> None:
     endpoints, name = _name(session)
-    try:
-        ask_auth(session, endpoints, "DELETE", _path(name), made=True)
-    except V2ClientError as error:
-        session.give_up(error)
+    ask_auth(session, endpoints, "DELETE", _path(name), made=True)
     session.console.print(f"Role {name} removed")
 
 
@@ -72,10 +66,7 @@ def _patterns(role: dict[str, Any], kind: str) -> list[str]:
 
 def get(session: Session) -> None:
     endpoints, name = _name(session)
-    try:
-        role = ask_auth(session, endpoints, "GET", _path(name))
-    except V2ClientError as error:
-        session.give_up(error)
+    role = ask_auth(session, endpoints, "GET", _path(name))
     session.console.print(f"Role: {role.get('role', '')}")
     for kind in ("read", "write"):
         session.console.print(f"KV {kind.capitalize()}:")
@@ -98,11 +89,8 @@ def _grant_or_revoke(session: Session, verb: str) -> None:
     granted = go_json.string_array([path])
     read, write = (granted if kind in chosen[0] else "null" for kind in ("read", "write"))
     change = f',"{verb}":{{"kv":{{"read":{read},"write":{write}}}}}'
-    try:
-        before = ask_auth(session, endpoints, "GET", _path(name), deadline=deadline)
-        after = ask_auth(session, endpoints, "PUT", _path(name), _role_json(name, change), deadline=deadline)
-    except V2ClientError as error:
-        session.give_up(error)
+    before = ask_auth(session, endpoints, "GET", _path(name), deadline=deadline)
+    after = ask_auth(session, endpoints, "PUT", _path(name), _role_json(name, change), deadline=deadline)
     unchanged = f"Role unchanged; already {verb.removesuffix('e')}ed" if before == after else ""
     session.console.print(f"{unchanged}Role {name} updated")
 

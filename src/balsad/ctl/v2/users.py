@@ -15,7 +15,7 @@ from balsad.ctl.v2.session import Session
 _PREFIX: Final = "/v2/auth"
 
 
-def ask_auth(
+def try_auth(
     session: Session,
     endpoints: Endpoints,
     method: str,
@@ -31,6 +31,23 @@ def ask_auth(
     if answer.status != 200 and not (made and answer.status == 201):
         raise EndpointError(read_json(answer.body).get("message", ""))
     return read_json(answer.body) if answer.body else {}
+
+
+def ask_auth(
+    session: Session,
+    endpoints: Endpoints,
+    method: str,
+    path: str,
+    body: str | None = None,
+    *,
+    deadline: float | None = None,
+    made: bool = False,
+) -> dict[str, Any]:
+    """As `try_auth`, but a refusal ends the command."""
+    try:
+        return try_auth(session, endpoints, method, path, body, deadline=deadline, made=made)
+    except V2ClientError as error:
+        session.give_up(error)
 
 
 def _name(session: Session) -> tuple[Endpoints, str]:
@@ -55,10 +72,7 @@ def _path(name: str) -> str:
 
 
 def _change(session: Session, endpoints: Endpoints, name: str, body: str, *, made: bool = False) -> None:
-    try:
-        ask_auth(session, endpoints, "PUT", _path(name), body, made=made)
-    except V2ClientError as error:
-        session.give_up(error)
+    ask_auth(session, endpoints, "PUT", _path(name), body, made=made)
 
 
 def add(session: Session) -> None:
@@ -79,19 +93,13 @@ def change_password(session: Session) -> None:
 
 def remove(session: Session) -> None:
     endpoints, name = _name(session)
-    try:
-        ask_auth(session, endpoints, "DELETE", _path(name), made=True)
-    except V2ClientError as error:
-        session.give_up(error)
+    ask_auth(session, endpoints, "DELETE", _path(name), made=True)
     session.console.print(f"User {name} removed")
 
 
 def get(session: Session) -> None:
     endpoints, name = _name(session)
-    try:
-        found = ask_auth(session, endpoints, "GET", _path(name))
-    except V2ClientError as error:
-        session.give_up(error)
+    found = ask_auth(session, endpoints, "GET", _path(name))
     roles = [role if isinstance(role, str) else role.get("role", "") for role in found.get("roles") or ()]
     session.console.print(f"User: {found.get('user', '')}")
     session.console.print(f"Roles: {' '.join(roles)}")
@@ -101,10 +109,7 @@ def list_all(session: Session) -> None:
     if session.args:
         session.give_up("No arguments accepted")
     endpoints = session.connect_for_auth()
-    try:
-        found = ask_auth(session, endpoints, "GET", "/users")
-    except V2ClientError as error:
-        session.give_up(error)
+    found = ask_auth(session, endpoints, "GET", "/users")
     for user in found.get("users") or ():
         session.console.print(user.get("user", ""))
 
@@ -130,10 +135,7 @@ def _switch(session: Session, method: str, words: str) -> None:
     if session.args:
         session.give_up("No arguments accepted")
     endpoints = session.connect_for_auth()
-    try:
-        ask_auth(session, endpoints, method, "/enable", made=True)
-    except V2ClientError as error:
-        session.give_up(error)
+    ask_auth(session, endpoints, method, "/enable", made=True)
     session.console.print(words)
 
 
