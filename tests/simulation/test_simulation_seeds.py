@@ -26,6 +26,12 @@ def test_all_laws_hold(seed: int) -> None:
     assert not world.violations, f"{replay_line(seed, world.plan)}\n{report(world)}"
 
 
+@pytest.mark.parametrize("seed", [158, 257, 391, 1536, 1779])
+def test_worlds_in_which_something_was_found_once(seed: int) -> None:
+    """A caller whom nobody told that his token had ended (391); the others: judges and simulator."""
+    test_all_laws_hold(seed)
+
+
 def test_seeds_are_of_many_kinds() -> None:
     """What the thirty worlds are like, so that they cannot become harmless unnoticed."""
     plans = [plan_of(seed) for seed in range(1, 31)]
