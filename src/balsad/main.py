@@ -147,6 +147,9 @@ async def run(config: ServerConfig, env: Env) -> None:
         peers = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_peer_urls]
         log.info("configuring client listeners", extra={"listen-client-urls": _texts(config.listen_client_urls)})
         clients = [(url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_client_urls]
+        pages = [
+            (url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_client_http_urls
+        ]
         monitors = [
             (url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_metrics_urls
         ]
@@ -199,7 +202,12 @@ async def run(config: ServerConfig, env: Env) -> None:
             connections_max=shares.peers,
         )
         monitoring = RpcServer(limits=_limits(config, shares), scheduler=loop)
-        _mount(member, server, monitoring, links)
+        paged = server
+        if pages:
+            # Then client URLs have gRPC and nothing else.
+            paged = RpcServer(limits=_limits(config, shares), scheduler=loop)
+            paged.serves_grpc = server.serves_http = False
+        _mount(member, server, paged, monitoring, links)
         listeners: list[Listener] = []
         try:
             for url, bound in peers:
@@ -216,8 +224,10 @@ async def run(config: ServerConfig, env: Env) -> None:
             for url, bound in clients:
                 # Who asks a loopback address without a scheme speaks TLS to it as soon as certificates are named.
                 listeners.append(await server.listen_bound(bound, tls if url.is_secure else None, tls))
-                how = "securely" if url.is_secure else "insecurely; this is strongly discouraged!"
-                log.info("serving client traffic " + how, extra={"address": url.address})
+                _tell_serving(url, "grpc" if pages else "grpc+http")
+            for url, bound in pages:
+                listeners.append(await paged.listen_bound(bound, tls if url.is_secure else None))
+                _tell_serving(url, "http")
             for url, bound in monitors:
                 listeners.append(await monitoring.listen_bound(bound, tls if url.is_secure else None))
             # What lives now lives long: the collector need not look at it again.
@@ -233,7 +243,8 @@ async def run(config: ServerConfig, env: Env) -> None:
             for listener in listeners:
                 listener.close()
             await server.drain(DRAIN_S)
-            await monitoring.drain(0)
+            for other in (paged, monitoring):
+                await other.drain(0)
             await member.stop()
             joint.stop()
             peer_listener.close()
@@ -245,8 +256,8 @@ async def run(config: ServerConfig, env: Env) -> None:
         except BaseException:
             for listener in listeners:
                 listener.close()
-            await server.drain(0)
-            await monitoring.drain(0)
+            for each in (server, paged, monitoring):
+                await each.drain(0)
             await member.abandon()
             joint.stop()
             peer_listener.close()
@@ -266,8 +277,13 @@ async def _find_initial_cluster(config: ServerConfig, env: Env) -> ServerConfig:
     return config
 
 
-def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: PeerTransport) -> None:
-    """Hang the member's API on its servers."""
+def _tell_serving(url: Url, traffic: str) -> None:
+    how = "securely" if url.is_secure else "insecurely; this is strongly discouraged!"
+    log.info("serving client traffic " + how, extra={"traffic": traffic, "address": url.address})
+
+
+def _mount(member: Member, server: RpcServer, paged: RpcServer, monitoring: RpcServer, links: PeerTransport) -> None:
+    """Hang the member's API on its servers: gRPC on the first, web pages on the second."""
     services = register_services(server, member.service)
     register_concurrency(server)
     pages = MemberPages(member.service)
@@ -287,7 +303,7 @@ def _mount(member: Member, server: RpcServer, monitoring: RpcServer, links: Peer
         mounts |= v2_mounts(member.service, member.v2, member.v2_auth, links.append_counts)
     if member.config.enable_grpc_gateway:
         mounts["/v3/"] = Gateway(server)
-    server.http = client_handler(pages, metrics, member.config, mounts=mounts)
+    paged.http = client_handler(pages, metrics, member.config, mounts=mounts)
     monitoring.http = monitoring_handler(pages, metrics)
     member.flush_by(server.flush)
 
@@ -317,7 +333,7 @@ def _server_tls(config: ServerConfig, env: Env) -> ServerTls | None:
     if tls.auto_tls and not tls.is_empty:
         log.warning("ignoring client auto TLS since certs given")
     elif tls.auto_tls:
-        hosts = [url.host for url in config.listen_client_urls]
+        hosts = [url.host for url in (*config.listen_client_urls, *config.listen_client_http_urls)]
         folder = os.path.join(config.data_dir, "fixtures", "client")
         years = config.self_signed_cert_validity_years
         cert_file, key_file = self_signed(env.disk, env.clock.time(), folder, hosts, years)

@@ -152,11 +152,17 @@ def check_start(config: ServerConfig) -> None:
         if suite not in CIPHER_SUITES:
             raise StartError(f"unexpected TLS cipher suite {quote_go(suite)}")
     if config.client_tls.is_empty and not config.client_tls.auto_tls:
-        for url in config.listen_client_urls:
+        for url in (*config.listen_client_urls, *config.listen_client_http_urls):
             if url.is_secure:
                 raise StartError(
                     f"TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"
                 )
+    taken = {url.address for url in config.listen_client_urls}
+    for url in config.listen_client_http_urls:
+        if url.address in taken:
+            raise StartError(
+                f"cannot bind both --client-listen-urls and --client-listen-http-urls on the same url {url}"
+            )
     compaction_retention(config.auto_compaction_mode, config.auto_compaction_retention)
     if config.enable_v2 and config.v2_deprecation in _V2_GOING:
         raise StartError(f"--enable-v2 and --v2-deprecation={config.v2_deprecation} are mutually exclusive")

@@ -331,7 +331,7 @@ class Http2Connection(Http2Control):
                 timeout_s = self.block_timeout_s
         if headers is None:
             fields = self._decode(block)
-            headers, timeout = server.router.route(fields, self.secure)
+            headers, timeout = server.router.route(fields, self.secure and server.serves_http, server.serves_grpc)
             if timeout:
                 timeout_s = parse_timeout(timeout) or 0.0
             if headers.method is not None and self.decoder is None and len(block) <= CACHED_BLOCK_MAX:

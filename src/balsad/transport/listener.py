@@ -68,6 +68,11 @@ class FirstBytes(asyncio.Protocol):
             return
         self._leave()
         transport = self.transport
+        server = self.server
+        # Over TLS HTTP, too, comes in HTTP/2.
+        if not (server.serves_grpc or self.tls is not None if is_http2 else server.serves_http):
+            transport.abort()
+            return
         kind = Http2Connection if is_http2 else Http1Connection
         connection = kind(
             self.server,

@@ -163,11 +163,12 @@ class Router:
         self.methods[method.path] = method
         self.services.add(method.service)
 
-    def route(self, fields: list[Field], serves_http: bool) -> tuple[Headers, bytes]:
+    def route(self, fields: list[Field], serves_http: bool, serves_grpc: bool = True) -> tuple[Headers, bytes]:
         """The headers and the raw grpc-timeout (empty: none).
 
         `serves_http` says whether what is not gRPC goes to the HTTP handler, as
-        it does over TLS; otherwise such a stream is reset.
+        it does over TLS; otherwise such a stream is reset. Without `serves_grpc`
+        all goes there.
         Source: grpc-go decodeHeader, operateHeaders, handleStream.
         """
         path = authority = http_method = content_type = timeout = encoding = b""
@@ -204,7 +205,7 @@ class Router:
         )
         if not are_valid(fields):
             headers.is_reset = True
-        elif serves_http and not content_type.startswith(CONTENT_TYPE):
+        elif serves_http and not (serves_grpc and content_type.startswith(CONTENT_TYPE)):
             headers.is_http = True
             headers.is_reset = not http_method or not path
         elif subtype is None:

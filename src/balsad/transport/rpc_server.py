@@ -42,6 +42,9 @@ class RpcServer:
         self.wall_clock = wall_clock
         self.stopwatch = stopwatch
         self.http: Callable[[HttpRequest, HttpResponder], None] = no_http
+        self.serves_grpc = True
+        self.serves_http = True
+        """Its listeners take who speaks either; who speaks what is not served is hung up on."""
         self.router = Router()
         self.header_cache: dict[bytes, Headers] = {}
         self.timed_header_cache: dict[bytes, Headers] = {}
