@@ -40,7 +40,7 @@ def ours(form: str) -> Contender:
     python: tuple[str, ...] = (sys.executable,)
     if form == COMPILED:
         python = ("env", f"PYTHONPATH={_build()}", sys.executable)
-    _check_form(form, python)
+    _compile_to_bytecode(python, _package_of_form(form, python))
     etcdutl = (*python, "-c", "import sys; from balsad.ctl.etcdutl import main; sys.exit(main())")
     return Contender(form, Program(form, (*python, "-m", "balsad")), etcdutl)
 
@@ -60,9 +60,18 @@ def instead(command: str) -> Contender:
     return Contender("ours", Program("ours", tuple(command.split())), (real_etcdutl(),))
 
 
-def _check_form(form: str, python: tuple[str, ...]) -> None:
-    """That the interpreter takes the form asked for, and no other that lies about."""
+def _package_of_form(form: str, python: tuple[str, ...]) -> Path:
+    """The package's folder; that the interpreter takes the form asked for, and no other that lies about."""
     code = "import balsad.wire; print(balsad.wire.__file__)"
     found = Path(subprocess.run([*python, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
     if (found.suffix == ".so") != (form == COMPILED):
         raise LoadError(f"{form}: balsad comes from {found}")
+    return found.parent
+
+
+def _compile_to_bytecode(python: tuple[str, ...], package: Path) -> None:
+    """As pip does when it installs: a source tree's modules would be compiled anew by each start.
+
+    So it is where PYTHONDONTWRITEBYTECODE is set.
+    """
+    subprocess.run([*python, "-m", "compileall", "-q", str(package)], check=True)
