@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from balsad.api.v3 import lease as lease_api
 from balsad.api.v3 import maintenance as maintenance_api
 from balsad.api.v3 import watch as watch_api
 from balsad.api.v3.door import Door
 from balsad.proto import rpc_pb2 as rpc
-from balsad.transport import Call
-from tests.unit.server.server_kit import Clock, FakeCall, Running, in_loop, running
+from tests.unit.server.server_kit import Clock, Running, in_loop, new_call, running
 
 
 class WatchClient:
     """One watch stream."""
 
     def __init__(self, life: Running) -> None:
-        self.call = FakeCall()
+        self.call = new_call()
         service = life.member.service
-        self.stream = watch_api.WatchApi(service, Door(service)).watch(cast(Call, self.call))
+        self.stream = watch_api.WatchApi(service, Door(service)).watch(self.call.given)
 
     def create(self, key: bytes = b"k", **fields: Any) -> None:
         request = rpc.WatchCreateRequest(key=key, **fields)
@@ -211,9 +210,9 @@ def test_who_went_away_is_forgotten(tmp_path: Path) -> None:
 
 class Renewals:
     def __init__(self, life: Running) -> None:
-        self.call = FakeCall()
+        self.call = new_call()
         service = life.member.service
-        self.stream = lease_api.LeaseApi(service, Door(service)).keep_alive(cast(Call, self.call))
+        self.stream = lease_api.LeaseApi(service, Door(service)).keep_alive(self.call.given)
 
     def renew(self, lease_id: int) -> None:
         self.stream.on_message(rpc.LeaseKeepAliveRequest(ID=lease_id).SerializeToString())
@@ -320,9 +319,9 @@ def test_renewals_without_end_are_refused(tmp_path: Path) -> None:
 
 class Backup:
     def __init__(self, life: Running) -> None:
-        self.call = FakeCall()
+        self.call = new_call()
         service = life.member.service
-        self.stream = maintenance_api.MaintenanceApi(service, Door(service)).snapshot(cast(Call, self.call))
+        self.stream = maintenance_api.MaintenanceApi(service, Door(service)).snapshot(self.call.given)
         self.stream.on_message(b"")
 
     @property
@@ -427,8 +426,8 @@ def test_status_tells_of_alarms_and_of_no_leader(tmp_path: Path) -> None:
             api = maintenance_api.MaintenanceApi(service, Door(service))
 
             async def status() -> rpc.StatusResponse:
-                call: Any = FakeCall()
-                api.status(call, b"")
+                call = new_call()
+                api.status(call.given, b"")
                 await life.answer(call)
                 return rpc.StatusResponse.FromString(call.messages[0])
 

@@ -21,7 +21,7 @@ from balsad.server.plain_txn import read_txn
 from balsad.server.propose import Pending, Result, plain_put
 from balsad.storage.wal import INLINE, WalOptions
 from balsad.transport import Headers
-from tests.unit.transport.wire_kit import RawClient, Toy
+from tests.unit.transport.wire_kit import RawClient, Toy, window_update
 
 WAIT_S = 10.0
 
@@ -95,7 +95,8 @@ class HeardCall:
 
     def __init__(self, **metadata: bytes) -> None:
         toy = Toy()
-        self._client = RawClient(toy).open()
+        # The windows are wide: it takes whatever comes, however much.
+        self._client = RawClient(toy).open((4, (1 << 31) - 1)).send(window_update(0, 1 << 30))
         extra = tuple((name, value.decode()) for name, value in metadata.items())
         self._stream_id = self._client.call("/toy.Toy/Hold", b"", extra=extra)
         (self.given,) = toy.held
@@ -117,6 +118,28 @@ class HeardCall:
     @property
     def answers(self) -> int:
         return int(self.status is not None)
+
+    # What a test says of the client.
+
+    @property
+    def pending_bytes(self) -> int:
+        return int(self.given.pending_bytes)
+
+    @pending_bytes.setter
+    def pending_bytes(self, count: int) -> None:
+        self.given.pending_bytes = count
+
+    @property
+    def on_writable(self) -> Callable[[], None] | None:
+        return cast(Callable[[], None] | None, self.given.on_writable)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.given.closed)
+
+    @closed.setter
+    def closed(self, closed: bool) -> None:
+        self.given.closed = closed
 
 
 def new_call(**metadata: bytes) -> Any:

@@ -27,10 +27,11 @@ from balsad.storage.wal import Wal
 from tests.unit.server.server_kit import Clock, NoChance, in_loop
 
 
-class FakeWal:
+class FakeWal(Wal):
     """A log whose disk takes as long as the test wants."""
 
     def __init__(self, told: list[tuple[Any, ...]]) -> None:
+        # A Wal by its type alone: it has no disk and no files.
         self.told = told
         self.slow = False
         self.error: StorageError | None = None
@@ -64,7 +65,7 @@ class FakeWal:
         done()
 
 
-class FakeApplier:
+class FakeApplier(Applier):
     """Answers every entry with its data."""
 
     def __init__(self, told: list[tuple[Any, ...]]) -> None:
@@ -126,9 +127,9 @@ class World:
             member_id=1,
             node=self.node,
             log_storage=log,
-            wal=cast(Wal, self.wal),
+            wal=self.wal,
             snapshotter=cast(Snapshotter, None),
-            applier=cast(Applier, self.applier),
+            applier=self.applier,
             clock=self.clock,
             flush=lambda: self.told.append(("flush",)),
             failed=self.failures.append,

@@ -23,6 +23,7 @@ from balsad.server.alarms import CORRUPT, NONE, NOSPACE
 from balsad.server.answers import HeaderBytes, delete_answer, put_answer
 from balsad.server.apply import kv, plain_txn, txn
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
+from balsad.stand_in import mypyc_attr
 from balsad.v2store import is_request as is_v2_request
 from balsad.wire import bytes_field, read_uvarint
 
@@ -68,6 +69,7 @@ class Counts:
         self.leases_revoked = 0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Applier:
     """Applies entries to this member's state."""
 

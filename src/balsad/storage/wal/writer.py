@@ -20,6 +20,7 @@ from typing import Final
 
 from balsad.env import Disk
 from balsad.raft.messages import Entry, HardState
+from balsad.stand_in import mypyc_attr
 from balsad.storage.errors import StorageError, os_error
 from balsad.storage.wal.options import AUTO, HELPER, NO_SYNC, WalOptions
 from balsad.storage.wal.record import (
@@ -55,6 +56,7 @@ _ZEROS_BYTES: Final = 256 * 1024
 _ZEROS_BATCH_MAX: Final = 64 * 1024
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Wal:
     """A log being written, or about to be read."""
 
