@@ -22,6 +22,7 @@ from balsad.api import (
     MemberPages,
     client_handler,
     monitoring_handler,
+    pprof_pages,
     register_concurrency,
     register_services,
     v2_mounts,
@@ -303,6 +304,9 @@ def _mount(member: Member, server: RpcServer, paged: RpcServer, monitoring: RpcS
         mounts |= v2_mounts(member.service, member.v2, member.v2_auth, links.append_counts)
     if member.config.enable_grpc_gateway:
         mounts["/v3/"] = Gateway(server)
+    if member.config.enable_pprof or member.config.log_level == "debug":
+        log.info("pprof is enabled", extra={"path": "/debug/pprof"})
+        mounts |= pprof_pages()
     paged.http = client_handler(pages, metrics, member.config, mounts=mounts)
     monitoring.http = monitoring_handler(pages, metrics)
     member.flush_by(server.flush)

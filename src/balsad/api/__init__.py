@@ -6,6 +6,7 @@ from balsad.api.member_pages import MemberPages
 from balsad.api.v2 import v2_mounts
 from balsad.api.v3 import GrpcServices, register_services
 from balsad.api.web import Handler, client_handler, monitoring_handler
+from balsad.api.web.pprof import pprof_pages
 
 __all__ = [
     "Gateway",
@@ -14,6 +15,7 @@ __all__ = [
     "MemberPages",
     "client_handler",
     "monitoring_handler",
+    "pprof_pages",
     "register_concurrency",
     "register_services",
     "v2_mounts",
