@@ -38,9 +38,10 @@ class Part:
 
 
 PARTS: Final = (
-    Part("storage", "power cuts of the db and the log, histories for bbolt's own check", 10, (
+    Part("storage", "power cuts of the db, the log and a whole member, histories for bbolt's own check", 15, (
         "tests/property/test_property_bolt_power_cut.py",
         "tests/property/test_property_wal_power_cut.py",
+        "tests/interop/test_interop_power_cut.py",
         "tests/unit/storage/test_storage_bolt_real.py",
     )),
     Part("installed", "pip install in both forms, from a checkout and from the sdist", 5, (
