@@ -16,7 +16,6 @@ from balsad.config import Loaded, LogSettings, Note, ServerConfig, StartError, f
 from balsad.observe import logs
 
 _log: Final = logs.get_logger("balsad.main")
-_NOT_YET: Final = ("grpc-proxy",)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,13 +24,14 @@ def main(argv: list[str] | None = None) -> int:
     if not __debug__:
         print("etcd: invariants are checked by assertions, start Python without -O", file=sys.stderr)
         return 1
-    if len(arguments) > 1 and arguments[1] in _NOT_YET:
-        print(f"etcd: the {arguments[1]} subcommand is not supported", file=sys.stderr)
-        return 1
     if arguments[1:2] == ["gateway"]:
         from balsad.ctl import etcd_gateway
 
         etcd_gateway.main(arguments)
+    if arguments[1:2] == ["grpc-proxy"]:
+        from balsad.ctl import etcd_grpc_proxy
+
+        etcd_grpc_proxy.main(arguments)
     loaded = configuration.load(arguments[1:], os.environ, configuration.default_host)
     sys.stdout.write(loaded.stdout)
     sys.stderr.write(loaded.stderr)

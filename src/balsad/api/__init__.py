@@ -5,7 +5,8 @@ from balsad.api.gateway import Gateway
 from balsad.api.member_pages import MemberPages
 from balsad.api.v2 import v2_mounts
 from balsad.api.v3 import GrpcServices, register_services
-from balsad.api.web import Handler, client_handler, monitoring_handler
+from balsad.api.web import Handler, Mux, client_handler, monitoring_handler, refuse
+from balsad.api.web.pages import metrics_page
 from balsad.api.web.pprof import pprof_pages
 
 __all__ = [
@@ -13,9 +14,12 @@ __all__ = [
     "GrpcServices",
     "Handler",
     "MemberPages",
+    "Mux",
     "client_handler",
+    "metrics_page",
     "monitoring_handler",
     "pprof_pages",
+    "refuse",
     "register_concurrency",
     "register_services",
     "v2_mounts",

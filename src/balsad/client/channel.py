@@ -19,7 +19,7 @@ from balsad.client.codec import M, Message
 from balsad.client.endpoints import Endpoint
 from balsad.client.grpc_status import CANCELED, INTERNAL, OK, UNAVAILABLE, Status
 from balsad.client.http2 import Stream
-from balsad.client.link import Link, Wire
+from balsad.client.link import BACKOFF_MAX_S, Link, Wire
 from balsad.client.loops import sleep
 
 if TYPE_CHECKING:
@@ -150,8 +150,10 @@ class Channel:
         keepalive_time_s: float = 0.0,
         keepalive_timeout_s: float = 6.0,
         random: Callable[[], float],
+        backoff_max_s: float = BACKOFF_MAX_S,
     ) -> None:
         self.loop = loop
+        self._backoff_max_s = backoff_max_s
         self.token = ""
         self.authenticate: Callable[[float | None], Any] | None = None
         self._random = random
@@ -176,6 +178,7 @@ class Channel:
             keepalive_timeout_s=self._keepalive_timeout_s,
             random=self._random,
             on_change=self._on_link_change,
+            backoff_max_s=self._backoff_max_s,
         )
 
     @property
@@ -305,25 +308,52 @@ class Channel:
 
     # ---- which connection
 
-    async def _pick(self, deadline: float | None) -> Wire:
-        """A connection that is ready; the endpoints take turns."""
+    def start(self) -> None:
+        """Connect to all endpoints; the first call would do so as well."""
         if not self._started:
             self._started = True
             self._turn = int(self._random() * len(self._links))
             for link in self._links:
                 link.start()
+
+    def ready_wire(self) -> Wire | None:
+        """A connection on which a call can begin now; the endpoints take turns."""
+        count = len(self._links)
+        for step in range(1, count + 1):
+            link = self._links[(self._turn + step) % count]
+            if link.usable:
+                self._turn = (self._turn + step) % count
+                assert link.wire is not None
+                return link.wire
+        return None
+
+    @property
+    def is_resting(self) -> bool:
+        """No endpoint can be reached, and none is just being tried."""
+        return all(link.is_resting for link in self._links)
+
+    async def wire(self, deadline: float | None = None) -> Wire | None:
+        """A connection that is ready, or None as soon as no endpoint can be reached. Raises RequestError."""
+        return await self._find(deadline, patient=False)
+
+    async def _pick(self, deadline: float | None) -> Wire:
+        """A connection that is ready; the endpoints take turns."""
+        wire = await self._find(deadline, patient=True)
+        assert wire is not None
+        return wire
+
+    async def _find(self, deadline: float | None, *, patient: bool) -> Wire | None:
+        self.start()
         while True:
             if self._closed:
                 from balsad.client.errors import ClientClosedError
 
                 raise ClientClosedError
-            count = len(self._links)
-            for step in range(1, count + 1):
-                link = self._links[(self._turn + step) % count]
-                if link.usable:
-                    self._turn = (self._turn + step) % count
-                    assert link.wire is not None
-                    return link.wire
+            wire = self.ready_wire()
+            if wire is not None:
+                return wire
+            if not patient and self.is_resting:
+                return None
             if deadline is not None and self.loop.time() >= deadline:
                 raise self._timeout()
             await self._wait_for_change(deadline)
@@ -343,7 +373,7 @@ class Channel:
                 self._waiters.remove(waiter)
 
     def _on_link_change(self, link: Link) -> None:
-        if link.usable:
+        if link.usable or link.is_resting:
             self._wake_waiters()
 
     def _wake_waiters(self) -> None:

@@ -88,6 +88,7 @@ class Stream:
         "_to_credit",
         "handler",
         "id",
+        "queued_bytes",
     )
 
     def __init__(self, connection: ClientConnection, stream_id: int, handler: StreamHandler, window: int) -> None:
@@ -100,11 +101,14 @@ class Stream:
         self._to_credit = 0
         self._paused = False
         self._finished = False
+        self.queued_bytes = 0
+        """What the server has not given room for."""
 
     def send(self, message: bytes, *, last: bool = False) -> None:
         """Send one message; with `last` nothing more will be sent."""
         if not self._finished:
             self._queue.append((b"\0" + len(message).to_bytes(4, "big") + message, last))
+            self.queued_bytes += len(message) + 5
             self._connection._pump(self)
 
     def finish(self) -> None:
@@ -263,6 +267,7 @@ class ClientConnection:
                 queue[0] = (data[room:], last)
                 flags = 0
             self._window -= len(part)
+            stream.queued_bytes -= len(part)
             stream._send_window -= len(part)
             self._out.append(_frame(DATA, flags, stream.id, part))
 

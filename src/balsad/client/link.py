@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _USER_AGENT: Final = f"balsad/{__version__}"
 _BACKOFF_BASE_S: Final = 1.0
 _BACKOFF_FACTOR: Final = 1.6
-_BACKOFF_MAX_S: Final = 120.0
+BACKOFF_MAX_S: Final = 120.0
 _CONNECT_TIMEOUT_S: Final = 20.0
 # Servers answer more frequent pings with GOAWAY; grpc-go has the same floor.
 _KEEPALIVE_MIN_S: Final = 10.0
@@ -114,8 +114,12 @@ class Link:
         keepalive_timeout_s: float,
         random: Callable[[], float],
         on_change: Callable[[Link], None],
+        backoff_max_s: float = BACKOFF_MAX_S,
     ) -> None:
         self.endpoint = endpoint
+        self.is_resting = False
+        """The last attempt to connect failed, and the next is some time away."""
+        self._backoff_max_s = backoff_max_s
         self.wire: Wire | None = None
         self.error: Exception | None = None
         self.was_ready = False
@@ -165,9 +169,12 @@ class Link:
                 self._secure = not self._secure
                 self._may_switch = False
                 continue
-            wait = min(_BACKOFF_BASE_S * _BACKOFF_FACTOR**failures, _BACKOFF_MAX_S) * (0.8 + 0.4 * self._random())
+            wait = min(_BACKOFF_BASE_S * _BACKOFF_FACTOR**failures, self._backoff_max_s) * (0.8 + 0.4 * self._random())
             failures += 1
+            self.is_resting = True
+            self._on_change(self)
             await sleep(self._loop, max(0.0, wait - (self._loop.time() - began)))
+            self.is_resting = False
 
     def _speaks_other_mode(self) -> bool:
         """Whether the last attempt failed as it does when one side speaks TLS and the other does not."""

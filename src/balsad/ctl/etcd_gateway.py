@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from balsad.ctl.command import Command, execute
 from balsad.ctl.console import EXIT_ERROR, Console, Exit, leave
-from balsad.ctl.flags import BOOL, DURATION, STRING, STRINGS, Flag
+from balsad.ctl.flags import BOOL, DURATION, STRING, STRINGS, Flag, FlagSet
 from balsad.go_quote import quote_go
 from balsad.observe import get_logger, logs
 
@@ -62,16 +62,16 @@ def main(arguments: Sequence[str]) -> None:
             make_root(),
             console,
             list(arguments[1:]),
-            _usage,
+            usage,
             lambda command, console, _: _start(command, console, arguments),
-            last_words=_last_words,
+            last_words=last_words,
         )
     except Exit as ended:
         status = ended.status
     leave(console, status)
 
 
-def _usage(command: Command, console: Console, to_stderr: bool) -> None:
+def usage(command: Command, console: Console, to_stderr: bool) -> None:
     from balsad.ctl.usage import cobra_usage
 
     if not to_stderr:
@@ -79,7 +79,7 @@ def _usage(command: Command, console: Console, to_stderr: bool) -> None:
     cobra_usage(command, console, to_stderr)
 
 
-def _last_words(console: Console, text: str) -> None:
+def last_words(console: Console, text: str) -> None:
     """What is wrong with the command line, once more, and no line's end."""
     console.flush()
     sys.stderr.write(text)
@@ -170,8 +170,18 @@ def _named(endpoints: list[str], console: Console) -> list[Remote]:
 
 
 def _discovered(command: Command, console: Console) -> list[Remote]:
-    """Those that --discovery-srv names; of an insecure one nothing is believed unless a flag says so."""
+    """Those that --discovery-srv names."""
     flags = command.merged_flags
+    return [remote for _, remote in _discovered_with_schemes(flags, console, flags.text("trusted-ca-file"))]
+
+
+def discovered_endpoints(flags: FlagSet, console: Console, ca: str) -> list[str]:
+    """Those that --discovery-srv names, as URLs."""
+    return [f"{scheme}://{remote.address}" for scheme, remote in _discovered_with_schemes(flags, console, ca)]
+
+
+def _discovered_with_schemes(flags: FlagSet, console: Console, ca: str) -> list[tuple[str, Remote]]:
+    """Of an insecure one nothing is believed unless a flag says so."""
     domain = flags.text("discovery-srv")
     if not domain:
         return []
@@ -200,10 +210,9 @@ def _discovered(command: Command, console: Console) -> list[Remote]:
     facts = {"srv-server": domain, "endpoints": [f"{scheme}://{remote.address}" for scheme, remote in remotes]}
     _log.info("discovered cluster from SRV", extra=facts)
     if flags.on("insecure-discovery"):
-        return [remote for _, remote in remotes]
+        return remotes
     _log.info("validating discovered SRV endpoints", extra=facts)
-    ca = flags.text("trusted-ca-file")
-    return [remote for scheme, remote in remotes if scheme == "https" and _is_trusted(remote, domain, ca)]
+    return [(scheme, remote) for scheme, remote in remotes if scheme == "https" and _is_trusted(remote, domain, ca)]
 
 
 def _is_trusted(remote: Remote, domain: str, ca: str) -> bool:

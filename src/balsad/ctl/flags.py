@@ -15,6 +15,7 @@ from balsad.go_quote import quote_go
 BOOL: Final = "bool"
 INT: Final = "int"
 INT64: Final = "int64"
+UINT: Final = "uint"
 STRING: Final = "string"
 DURATION: Final = "duration"
 STRINGS: Final = "stringSlice"
@@ -72,6 +73,11 @@ class Flag:
         elif self.kind == DURATION:
             self.value = 0
             self.value = parse_duration(text)
+        elif self.kind == UINT:
+            self.value = 0
+            if text.startswith("-"):
+                raise ValueError(f"strconv.ParseUint: parsing {quote_go(text)}: invalid syntax")
+            self.value = parse_int(text, 0)
         else:
             self.value = 0
             self.value = parse_int(text, 0)

@@ -26,13 +26,6 @@ from balsad.observe.exposition import Family, Kind, Sample, render
 from balsad.observe.grpc_metrics import HANDLING_BOUNDS, MethodCounts, grpc_families
 from balsad.observe.process import process_families
 
-_PROXY: Final[tuple[tuple[str, Kind, str], ...]] = (
-    ("etcd_grpc_proxy_cache_hits_total", "gauge", "Total number of cache hits"),
-    ("etcd_grpc_proxy_cache_keys_total", "gauge", "Total number of keys/ranges cached"),
-    ("etcd_grpc_proxy_cache_misses_total", "gauge", "Total number of cache misses"),
-    ("etcd_grpc_proxy_events_coalescing_total", "counter", "Total number of events coalescing"),
-    ("etcd_grpc_proxy_watchers_coalescing_total", "gauge", "Total number of current watchers coalescing"),
-)
 _SCRAPE_CODES: Final = ("200", "500", "503")
 
 
@@ -66,8 +59,7 @@ class Metrics:
             "Total number of ranges seen by this member.",
             self.range_total,
         )
-        for name, kind, help_text in _PROXY:
-            self._single(name, kind, help_text, Counter())
+        self._make_proxy()
         self.compact_revision.value = -1
 
     # fmt: off
@@ -159,6 +151,14 @@ class Metrics:
         self.http_failed = self._labelled_counter("etcd_http_failed_total", "Counter of handle failures of requests (non-watches), by method (GET/PUT etc.) and code (400, 500 etc.).", "method", "code")
         self.http_successful_s = self._labelled_histogram("etcd_http_successful_duration_seconds", "Bucketed histogram of processing time (s) of successfully handled requests (non-watches), by method (GET/PUT etc.).", exponential(0.0005, 2, 13), "method")
         self.v2_watchers = self._gauge("etcd_debugging_store_watchers", "Count of currently active watchers.")
+
+    def _make_proxy(self) -> None:
+        """`etcd grpc-proxy`."""
+        self.proxy_cache_hits = self._gauge("etcd_grpc_proxy_cache_hits_total", "Total number of cache hits")
+        self.proxy_cache_keys = self._gauge("etcd_grpc_proxy_cache_keys_total", "Total number of keys/ranges cached")
+        self.proxy_cache_misses = self._gauge("etcd_grpc_proxy_cache_misses_total", "Total number of cache misses")
+        self.proxy_events_coalescing = self._counter("etcd_grpc_proxy_events_coalescing_total", "Total number of events coalescing")
+        self.proxy_watchers_coalescing = self._gauge("etcd_grpc_proxy_watchers_coalescing_total", "Total number of current watchers coalescing")
 
     def _make_network(self) -> None:
         """Peers and streams."""

@@ -1,0 +1,122 @@
+"""A proxy from its first socket to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from balsad.api import pprof_pages
+from balsad.client import Client
+from balsad.client.channel import Channel
+from balsad.config import StartError
+from balsad.env.descriptors import descriptor_limit
+from balsad.observe.logs import get_logger
+from balsad.observe.metrics import Metrics
+from balsad.proxy.cluster import METHOD, MemberList
+from balsad.proxy.pages import Pages
+from balsad.proxy.services import register
+from balsad.proxy.settings import RECEIVED_BYTES_MAX, Settings
+from balsad.proxy.upstream import Upstream
+from balsad.server.systemd import notify
+from balsad.transport import DESCRIPTORS_RESERVED, Limits, RpcServer
+
+BACKOFF_MAX_S: Final = 5.0
+"""Between attempts to reach a member: whoever waits behind a proxy waits for that, too."""
+_log = get_logger(__name__)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until cancelled. Raises: StartError."""
+    loop = asyncio.get_running_loop()
+    server = RpcServer(limits=_limits(settings), scheduler=loop)
+    monitoring = RpcServer(limits=_limits(settings), scheduler=loop)
+    monitoring.serves_grpc = False
+    bound = _bind(settings.listen_address)
+    _log.info("listening for gRPC proxy client requests", extra={"address": settings.listen_address})
+    channel = Channel(loop, settings.endpoints, tls=settings.client_tls, random=_random, backoff_max_s=BACKOFF_MAX_S)
+    upstream = Upstream(channel, send_bytes_max=settings.send_bytes_max, receive_bytes_max=settings.receive_bytes_max)
+    proxy_client: Client | None = None
+    if settings.advertise_client_url:
+        proxy_client = Client([settings.advertise_client_url], tls=settings.proxy_tls)
+        _log.info("create proxy client", extra={"grpcProxyAdvertiseClientURL": settings.advertise_client_url})
+    metrics = Metrics()
+    metrics.methods = lambda: server.methods
+    client = Client(settings.endpoints, channel=channel)
+    pages = Pages(settings, metrics, client, proxy_client)
+    server.http = monitoring.http = mux = pages.mux()
+    if settings.enable_pprof:
+        for path, handler in pprof_pages().items():
+            mux.add(path, handler)
+        _log.info("gRPC proxy enabled pprof", extra={"path": "/debug/pprof"})
+    register(server, upstream)
+    server.unary(METHOD, MemberList(upstream, settings.advertise_client_url, _nobody))
+    channel.start()
+    try:
+        await server.listen_bound(bound, settings.tls)
+        if settings.metrics_url:
+            await _listen_for_metrics(monitoring, settings)
+        _log.info("started gRPC proxy", extra={"address": settings.listen_address})
+        notify()
+        await loop.create_future()
+    finally:
+        pages.close()
+        for listener in (*server.listeners, *monitoring.listeners):
+            listener.close()
+        await server.drain(0)
+        await monitoring.drain(0)
+        upstream.close()
+        await client.close()
+        if proxy_client is not None:
+            await proxy_client.close()
+
+
+async def _listen_for_metrics(monitoring: RpcServer, settings: Settings) -> None:
+    url = urlsplit(settings.metrics_url)
+    await monitoring.listen_bound(_bind(url.netloc), settings.tls if url.scheme == "https" else None)
+    _log.info("gRPC proxy listening for metrics", extra={"address": settings.metrics_url})
+
+
+def _nobody() -> Mapping[str, str]:
+    return {}
+
+
+def _random() -> float:
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        connections_max=max(16, descriptor_limit() - DESCRIPTORS_RESERVED),
+        message_bytes_max=RECEIVED_BYTES_MAX,
+        ping_interval_s_min=settings.keepalive_min_time_s,
+        keepalive_time_s=settings.keepalive_interval_s,
+        keepalive_timeout_s=settings.keepalive_timeout_s,
+    )
+
+
+def _bind(address: str) -> socket.socket:
+    """Raises: StartError, with the sentence of Go's net.Listen."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]") or None, int(port or 0), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, where = min(found, key=lambda info: info[0] != socket.AF_INET)
+    except (OSError, ValueError) as error:
+        raise StartError(f"listen tcp {address}: {error}") from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(1)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            listener.close()
+        raise StartError(f"listen tcp {address}: bind: {(error.strerror or str(error)).lower()}") from None
+    listener.setblocking(False)
+    return listener

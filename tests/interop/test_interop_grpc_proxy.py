@@ -1,0 +1,216 @@
+"""`etcd grpc-proxy` beside the real one: the same words in, the same words out."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from balsad.proto import rpc_pb2 as rpc
+from tests.interop.proxies import start_proxy
+from tests.interop.servers import balsad, fetch, finish, program, programs, real, start
+from tests.interop.v3 import V3
+
+# What is typed at a proxy, each in front of a member of its own kind; what differs by nature is blotted out below.
+TYPED = (
+    "put a 1",
+    "put b 2 --prev-kv",
+    "get a -w json",
+    "get --prefix --consistency=s ''",
+    "get a --rev=1",
+    "get a --rev=99",
+    "get ''",
+    "del b --prev-kv",
+    "put c 3 --lease=1234",
+    "lease grant 600 -w fields",
+    "lease list",
+    "lease timetolive 1234",
+    "lease revoke 1234",
+    "lease keep-alive 1234 --once",
+    "compaction 3",
+    "get a --rev=2",
+    "member list",
+    "member list -w json",
+    "member add x --peer-urls=nonsense",
+    "member promote 1234",
+    "member remove 1234",
+    "endpoint health",
+    "endpoint hashkv",
+    "alarm list",
+    "defrag",
+    "move-leader 1234",
+    "user add u:p",
+    "user list",
+    "role add r",
+    "role grant-permission r readwrite a",
+    "role get r",
+    "user grant-role u r",
+    "user get u --detail",
+    "user add root:r",
+    "user grant-role root root",
+    "auth enable",
+    "get a",
+    "get a --user u:p",
+    "get z --user u:p",
+    "get a --user u:wrong",
+    "put a 9 --user u:p",
+    "user list --user u:p",
+    "auth disable --user root:r",
+    "get a",
+)
+
+
+@pytest.mark.real
+def test_the_same_is_typed_and_read(tmp_path: Path) -> None:
+    printed = {}
+    for who in programs():
+        with (
+            start(program(who), tmp_path / f"{who}-data") as member,
+            start_proxy(program(who), tmp_path, member.address) as proxy,
+        ):
+            run = proxy.etcdctl
+            printed[who] = [_blotted(run(*_words(line), check=False), proxy.port.number) for line in TYPED]
+            # A transaction is typed, not named.
+            assert fetch(f"{proxy.url}/health")[:2] == (200, b'{"health":"true","reason":""}')
+            assert fetch(f"{proxy.url}/proxy/health")[:2] == (200, b'{"health":"true","reason":""}')
+            assert b"etcd_server_has_leader 1" in fetch(f"{proxy.url}/metrics")[1]
+            assert fetch(f"{proxy.url}/version")[0] == 404
+            member.stop()
+            status, body, _ = fetch(f"{proxy.url}/health")
+            assert (status, body[:28]) == (503, b'{"health":"false","reason":"')
+    for line, ours, theirs in zip(TYPED, printed["balsad"], printed["real"], strict=True):
+        assert ours == theirs, line
+
+
+def _words(line: str) -> list[str]:
+    return [word.strip("'") for word in line.split(" ")]
+
+
+def _blotted(text: str, port: int) -> str:
+    lines = [line for line in text.splitlines() if '"level":"warn"' not in line]
+    text = "\n".join(lines).replace(str(port), "PORT")
+    text = re.sub(r'"(cluster_id|member_id|raft_term)":\d+', r'"\1":N', text)
+    text = re.sub(r'"(ClusterID|MemberID|RaftTerm|ID)" : \d+', r'"\1" : N', text)
+    text = re.sub(r"(?m)^[0-9a-f]{16}$", "LEASE", text)
+    return re.sub(r"\d+(\.\d+)?(ms|µs)", "T", text)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--help",),
+        ("--nosuch",),
+        ("--resolver-prefix=a",),
+        ("--resolver-ttl=5",),
+        ("--resolver-prefix=a", "--resolver-ttl=5", "--advertise-client-url="),
+        ("--auto-tls", "--self-signed-cert-validity=0"),
+        ("--self-signed-cert-validity=-1",),
+    ],
+)
+def test_command_lines_that_start_nothing(flags: tuple[str, ...]) -> None:
+    ours = finish(*balsad().command, "grpc-proxy", "start", *flags)
+    assert ours == finish(*real().command, "grpc-proxy", "start", *flags)
+    assert finish(*balsad().command, "grpc-proxy") == finish(*real().command, "grpc-proxy")
+
+
+@pytest.mark.real
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = [finish(*who.command, "grpc-proxy", "start", f"--listen-addr={address}") for who in (balsad(), real())]
+    assert said[0][0] == said[1][0] == 1
+    assert said[0][1].splitlines()[-1] == said[1][1].splitlines()[-1]
+
+
+def test_what_is_not_supported_says_so() -> None:
+    code, said = finish(*balsad().command, "grpc-proxy", "start", "--experimental-leasing-prefix=x")
+    assert (code, said) == (
+        1,
+        "--experimental-leasing-prefix is not supported by balsad's grpc-proxy: start it without\n",
+    )
+
+
+@pytest.mark.real
+def test_codes_are_the_real_ones(tmp_path: Path) -> None:
+    """What etcd's proxy asks by its own client comes back as Unknown, with etcd's words; the rest keeps its code."""
+    seen = {}
+    asked = (
+        ("KV/Range", rpc.RangeRequest(key=b"a", revision=99), rpc.RangeResponse),
+        ("KV/Put", rpc.PutRequest(), rpc.PutResponse),
+        ("KV/Compact", rpc.CompactionRequest(revision=99), rpc.CompactionResponse),
+        ("Lease/LeaseRevoke", rpc.LeaseRevokeRequest(ID=5), rpc.LeaseRevokeResponse),
+        ("Lease/LeaseGrant", rpc.LeaseGrantRequest(TTL=1 << 60), rpc.LeaseGrantResponse),
+        ("Auth/UserGet", rpc.AuthUserGetRequest(name="x"), rpc.AuthUserGetResponse),
+        ("Maintenance/MoveLeader", rpc.MoveLeaderRequest(targetID=5), rpc.MoveLeaderResponse),
+        ("KV/Put", rpc.PutRequest(key=b"k", value=b"v" * 1_600_000), rpc.PutResponse),
+        ("KV/Put", rpc.PutRequest(key=b"k", value=b"v" * 5_000_000), rpc.PutResponse),
+    )
+    with start(real(), tmp_path / "data") as member:
+        for who in programs():
+            with start_proxy(program(who), tmp_path, member.address) as proxy:
+                v3 = V3(proxy.address)
+                seen[who] = [_refusal(v3, *question) for question in asked]
+                v3.close()
+    assert seen["balsad"] == seen["real"]
+
+
+def _refusal(v3: V3, method: str, request: object, response: object) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as refused:
+        v3.call(method, request, response)
+    return refused.value.code(), refused.value.details() or ""
+
+
+def test_a_member_goes_and_comes_back(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with start(real(), data) as member, start_proxy(balsad(), tmp_path, member.address) as proxy:
+        v3 = V3(proxy.address)
+        v3.put(b"a", b"1")
+        member.kill()
+        with pytest.raises(grpc.RpcError) as refused:
+            v3.put(b"a", b"2")
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        with start(real(), data, like=member):
+            proxy.wait_healthy()
+            v3.put(b"a", b"3")
+            assert v3.range(b"a").kvs[0].value == b"3"
+        v3.close()
+
+
+def test_hostile_clients_harm_nobody_else(tmp_path: Path) -> None:
+    """Garbage, calls begun and dropped, and a stream that says more than the member takes."""
+    with start(real(), tmp_path / "data") as member, start_proxy(balsad(), tmp_path, member.address) as proxy:
+        v3 = V3(proxy.address)
+        v3.put(b"a", b"1")
+        for garbage in (b"\0" * 100, b"GET / HTTP/1.1\r\n" + b"a" * 100_000, b"\x16\x03\x01" + b"\xff" * 50):
+            with socket.create_connection(("127.0.0.1", proxy.port.number), timeout=10) as client:
+                client.sendall(garbage)
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+        with socket.create_connection(("127.0.0.1", proxy.port.number), timeout=10) as client:
+            # Frames of all kinds on streams that nobody opened, of a size that nobody sends.
+            client.sendall(
+                preface + b"".join(struct.pack(">IBI", 9 << 8 | kind, 0, 7) + b"\xff" * 9 for kind in range(12))
+            )
+            with contextlib.suppress(ConnectionError):
+                while client.recv(65536):
+                    pass
+        for _ in range(50):
+            call = v3.channel.unary_unary("/etcdserverpb.KV/Range")
+            call.future(rpc.RangeRequest(key=b"a").SerializeToString()).cancel()
+        nonsense = v3.channel.unary_unary("/etcdserverpb.KV/Txn")
+        with pytest.raises(grpc.RpcError):
+            nonsense(b"\xff\xff\xff", timeout=10)
+        flood = v3.channel.stream_stream("/etcdserverpb.Lease/LeaseKeepAlive")
+        answers = flood(iter([b"\x08\x01"] * 20_000), timeout=20)
+        assert sum(1 for _ in answers) == 20_000
+        deadline = time.monotonic() + 10
+        while v3.range(b"a").kvs[0].value != b"1":
+            assert time.monotonic() < deadline
+        assert proxy.process.poll() is None
+        v3.close()
