@@ -53,6 +53,7 @@ from balsad.peer.joining import check_not_bootstrapped, find_cluster
 from balsad.peer.joint import MemberPeers
 from balsad.raft import RaftPanic
 from balsad.server.bootstrap import is_founding, needs_existing
+from balsad.server.busy_poll import BusyPoll
 from balsad.server.counts import copy_client_requests, copy_counts, copy_v2_counts
 from balsad.server.member import Member
 from balsad.server.systemd import notify
@@ -235,6 +236,7 @@ async def run(config: ServerConfig, env: Env) -> None:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
+            member.driver.busy_poll = BusyPoll()
             notify()
             await _first(left, broken)
             raise asyncio.CancelledError

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from balsad.env import Clock
     from balsad.raft import Message
     from balsad.server.apply.dispatch import Applier
+    from balsad.server.busy_poll import BusyPoll
     from balsad.server.peer_links import PeerLinks
     from balsad.server.read_index import ReadIndex
     from balsad.storage import Snapshotter
@@ -112,6 +113,7 @@ class Driver:
         self.on_leader: Callable[[], None] | None = None  # the leader, or our own role, changed
         self.on_applied: Callable[[], None] | None = None  # a batch was applied
         self.read_index: ReadIndex | None = None
+        self.busy_poll: BusyPoll | None = None  # not on simulated time, which stands still while anybody is awake
         self._clock = clock
         self.flush = flush
         self._failed = failed
@@ -135,6 +137,7 @@ class Driver:
         self._scheduled = False
         self._stirred = True  # something happened to the RawNode since it had nothing Ready
         self._now = 0.0  # when `drain` was scheduled
+        self._is_lone = False  # one request is under way and nobody else waits for theirs
         self._saving: Ready | None = None
         self._in_save = False
         self._unsaved: HardState | None = None
@@ -158,6 +161,8 @@ class Driver:
         self._inbox_bytes += len(data)
         if not self._scheduled:
             self._schedule()
+            if self.busy_poll is not None:
+                self.busy_poll.request(self._now)
         pending.born = self._now
         self.waiting[pending.id] = pending
         if only_as_leader:
@@ -346,6 +351,7 @@ class Driver:
                 batch = self._inbox
                 self._inbox = []
                 self._inbox_bytes = 0
+                self._is_lone = len(self.waiting) == 1
                 try:
                     node.propose(batch)
                 except ProposalDroppedError:
@@ -361,6 +367,15 @@ class Driver:
                 return  # `_on_saved` goes on from here
             self._finish(ready)
         self.flush()
+        if self._is_lone and not self.waiting:
+            self._is_lone = False
+            if self.busy_poll is not None and self.busy_poll.idle(self._clock.monotonic()):
+                self._loop.call_soon(self._stay_awake)
+
+    def _stay_awake(self) -> None:
+        # The loop does not sleep as long as there is something to call.
+        if self.busy_poll is not None and self.busy_poll.look(self._clock.monotonic()):
+            self._loop.call_soon(self._stay_awake)
 
     def _withdraw(self) -> None:
         """Take back what this member was to propose as the leader it no longer is."""

@@ -19,6 +19,7 @@ from balsad.errors import (
 )
 from balsad.raft import Config, ConfState, Entry, HardState, MemoryLog, Message, MessageType, RawNode, Snapshot
 from balsad.server.apply.dispatch import Applier
+from balsad.server.busy_poll import CREDIT_WANTED, WINDOW_S, BusyPoll
 from balsad.server.driver import INBOX_BYTES_MAX, UNAPPLIED_MAX, Driver
 from balsad.server.peer_links import NoPeers, PeerLinks
 from balsad.server.propose import Pending, Result
@@ -97,11 +98,13 @@ class FakeApplier(Applier):
 class World:
     """A driver alone, with a leader's election behind it."""
 
-    def __init__(self, voters: tuple[int, ...] = (1,), links: PeerLinks | None = None) -> None:
+    def __init__(
+        self, voters: tuple[int, ...] = (1,), links: PeerLinks | None = None, clock: Clock | None = None
+    ) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.failures: list[BaseException] = []
         self.answers: dict[int, list[Result]] = {}
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.wal = FakeWal(self.told)
         self.applier = FakeApplier(self.told)
         log = MemoryLog()
@@ -609,3 +612,94 @@ def test_a_leader_whose_process_is_gone_is_followed_and_no_other(gone: int) -> N
         assert (world.driver.leader, asked) == ((0, [2, 3]) if gone == 2 else (2, []))
 
     in_loop(scenario())
+
+
+# Awake between requests
+
+
+class Watch(Clock):
+    """Counts who looks at it."""
+
+    looks = 0
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return super().monotonic()
+
+
+def in_polled_world(scenario: Callable[[World, Watch], Any]) -> None:
+    """A driver that has learnt that the next request comes at once."""
+
+    async def run() -> None:
+        watch = Watch()
+        world = World(clock=watch)
+        world.elect()
+        world.driver.busy_poll = BusyPoll()
+        for number in range(CREDIT_WANTED):
+            world.propose(1000 + number)
+            await turns()
+            looks = watch.looks
+            await turns()
+            assert watch.looks == looks  # it sleeps
+        await scenario(world, watch)
+
+    in_loop(run())
+
+
+def test_between_lone_requests_it_stays_awake_for_a_moment() -> None:
+    async def scenario(world: World, watch: Watch) -> None:
+        world.propose(1)
+        await turns()
+        looks = watch.looks
+        await turns(10)
+        assert watch.looks >= looks + 9
+
+        watch.now += WINDOW_S
+        await turns()
+        looks = watch.looks
+        await turns(10)
+        assert watch.looks == looks
+
+    in_polled_world(scenario)
+
+
+def test_a_request_ends_the_moment() -> None:
+    async def scenario(world: World, watch: Watch) -> None:
+        world.wal.slow = True
+        world.propose(1)
+        await turns()
+        world.wal.finish()
+        await turns()
+        world.propose(2)
+        await turns()
+        looks = watch.looks
+        await turns(10)
+        assert watch.looks == looks
+        world.wal.finish()
+        assert world.answers == {**world.answers, 1: [b"entry 1"], 2: [b"entry 2"]}
+
+    in_polled_world(scenario)
+
+
+def test_it_does_not_stay_awake_where_several_ask() -> None:
+    async def scenario(world: World, watch: Watch) -> None:
+        world.propose(1)
+        world.propose(2)
+        await turns()
+        looks = watch.looks
+        await turns(10)
+        assert watch.looks == looks
+
+    in_polled_world(scenario)
+
+
+def test_nothing_but_a_request_keeps_it_awake() -> None:
+    async def scenario(world: World, watch: Watch) -> None:
+        world.driver.tick()
+        world.driver.wake()
+        await turns()
+        looks = watch.looks
+        await turns(10)
+        assert watch.looks == looks
+
+    in_polled_world(scenario)
