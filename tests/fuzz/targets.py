@@ -7,6 +7,7 @@ from typing import Final
 from tests.fuzz.codec_targets import CODECS
 from tests.fuzz.file_targets import FILES
 from tests.fuzz.json_targets import JSON
+from tests.fuzz.member_targets import MEMBER
 from tests.fuzz.wire_targets import WIRE
 
-TARGETS: Final = (*CODECS, *WIRE, *FILES, *JSON)
+TARGETS: Final = (*CODECS, *WIRE, *FILES, *JSON, *MEMBER)
