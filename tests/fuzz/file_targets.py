@@ -16,8 +16,7 @@ from balsad.storage.bolt.db import empty_database
 from balsad.storage.bolt.meta import fnv1a
 from balsad.storage.snap import SnapError, decode_snap_file, encode_snap_file
 from balsad.storage.wal import INLINE, Wal, WalOptions, WalSnapshot, read_log, repair, valid_snapshot_entries
-from balsad.v2store import Store
-from balsad.v2store.saved import SavedStoreError, recover, save
+from balsad.v2store import SavedStoreError, Store, recover, save
 from balsad.wire import WireError, read_uvarint, skip_field, uvarint
 from tests.fuzz.engine import Target
 from tests.property.memory_disk import Inode, MemoryDisk

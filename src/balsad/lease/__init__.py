@@ -5,8 +5,17 @@ from balsad.lease.lessor import (
     Lease,
     LeaseBackend,
     LeaseExpiredError,
+    LeaseRecoveryJob,
     Lessor,
     NotPrimaryError,
 )
 
-__all__ = ["TTL_S_MAX", "Lease", "LeaseBackend", "LeaseExpiredError", "Lessor", "NotPrimaryError"]
+__all__ = [
+    "TTL_S_MAX",
+    "Lease",
+    "LeaseBackend",
+    "LeaseExpiredError",
+    "LeaseRecoveryJob",
+    "Lessor",
+    "NotPrimaryError",
+]

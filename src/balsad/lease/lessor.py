@@ -33,6 +33,7 @@ TTL_S_MAX: Final = 9_000_000_000
 CHECKPOINT_INTERVAL_S: Final = 300
 CHECKPOINTS_AT_ONCE: Final = 1000
 REVOKES_PER_SECOND: Final = 1000
+RECOVERED_AT_ONCE: Final = 10_000
 # An expired lease whose revoke did not come through is offered again after this.
 REVOKE_RETRY_S: Final = 3.0
 
@@ -119,6 +120,52 @@ def decode_lease(data: bytes) -> tuple[int, int, int]:
     return lease_id, ttl_s, remaining_ttl_s
 
 
+class LeaseRecoveryJob:
+    """Reads the leases of a backend, to which nobody writes meanwhile; a lessor takes them and their keys over.
+
+    A mvcc.LeaseAttacher.
+    """
+
+    def __init__(self, backend: LeaseBackend, min_ttl_s: int) -> None:
+        backend.create_bucket(LEASE_BUCKET)
+        self.leases: dict[int, Lease] = {}
+        self.lease_by_key: dict[bytes, int] = {}
+        self._backend = backend
+        self._min_ttl_s = min_ttl_s
+        self._next = b""
+
+    def __len__(self) -> int:
+        return len(self.leases)
+
+    def step(self, count: int) -> bool:
+        """Go on with `count` leases; True once all are there. Raises: StorageError when a stored lease is broken."""
+        stored_leases = self._backend.scan(LEASE_BUCKET, self._next, None, count)
+        for key, stored in stored_leases:
+            try:
+                lease_id, ttl_s, remaining_ttl_s = decode_lease(stored)
+            except WireError as error:
+                where = f"bucket lease, key {key.hex()}"
+                reason = f"{where}: expected a leasepb.Lease, found {stored[:32].hex()}: {error}"
+                raise StorageError(self._backend.path, reason) from error
+            self.leases[lease_id] = Lease(lease_id, max(ttl_s, self._min_ttl_s), remaining_ttl_s)
+        if len(stored_leases) < count:
+            return True
+        self._next = stored_leases[-1][0] + b"\0"
+        return False
+
+    def exists(self, lease: int) -> bool:
+        return lease in self.leases
+
+    def attach(self, lease: int, key: bytes) -> None:
+        """Hang a key on a lease that exists."""
+        self.leases[lease].keys.add(key)
+        self.lease_by_key[key] = lease
+
+    def detach(self, lease: int, key: bytes) -> None:
+        self.leases[lease].keys.discard(key)
+        del self.lease_by_key[key]
+
+
 class Lessor:
     """All leases of a member. `min_ttl_s`: shorter ones are lengthened to it."""
 
@@ -135,7 +182,7 @@ class Lessor:
         self.min_ttl_s = min_ttl_s
         self.is_primary = False
         self.renewals = 0
-        # Which lease a key hangs on. Always the same dict object, the store looks into it.
+        # Which lease a key hangs on. The same dict object until `take_over`: the store looks into it.
         self.lease_by_key: dict[bytes, int] = {}
         self.persist_checkpoints = persist_checkpoints
         self._backend = backend
@@ -149,29 +196,30 @@ class Lessor:
     def __len__(self) -> int:
         return len(self._leases)
 
-    def recover(self, backend: LeaseBackend | None = None) -> None:
-        """Take the leases from the `lease` bucket, of another backend if one is given.
+    def recover(self) -> None:
+        """Take the leases from the `lease` bucket.
 
         None has keys yet: restoring the store attaches them. Time is measured from promote on.
 
         Raises: StorageError when a stored lease is broken.
         """
-        if backend is not None:
-            self._backend = backend
-        self._backend.create_bucket(LEASE_BUCKET)
-        self._leases.clear()
-        self.lease_by_key.clear()
-        self._expiries.clear()
-        self._checkpoint_times.clear()
+        job = LeaseRecoveryJob(self._backend, self.min_ttl_s)
+        while not job.step(RECOVERED_AT_ONCE):
+            pass
+        self.take_over(job)
+
+    def take_over(self, recovered: LeaseRecoveryJob) -> tuple[dict[int, Lease], dict[bytes, int]]:
+        """Have these leases in place of one's own; gives those, which are of no use any more.
+
+        Whoever holds `lease_by_key` has to look again: it is another dict.
+        """
+        before = self._leases, self.lease_by_key
+        self._leases = recovered.leases
+        self.lease_by_key = recovered.lease_by_key
+        self._expiries = ExpiryQueue()
+        self._checkpoint_times = ExpiryQueue()
         self.is_primary = False
-        for key, stored in self._backend.scan(LEASE_BUCKET, b"", None):
-            try:
-                lease_id, ttl_s, remaining_ttl_s = decode_lease(stored)
-            except WireError as error:
-                where = f"bucket lease, key {key.hex()}"
-                reason = f"{where}: expected a leasepb.Lease, found {stored[:32].hex()}: {error}"
-                raise StorageError(self._backend.path, reason) from error
-            self._leases[lease_id] = Lease(lease_id, max(ttl_s, self.min_ttl_s), remaining_ttl_s)
+        return before
 
     def grant(self, lease_id: int, ttl_s: int, now: float) -> Lease:
         """Record a lease that lives `ttl_s` seconds from `now`, or `min_ttl_s` if that is longer.

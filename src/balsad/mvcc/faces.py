@@ -40,7 +40,7 @@ class LeaseAttacher(Protocol):
     """Who knows which key hangs on which lease."""
 
     lease_by_key: dict[bytes, int]
-    """Always the same dict object: the put path looks into it without a call."""
+    """The same dict object until a store takes over other leases: the put path looks into it without a call."""
 
     def attach(self, lease: int, key: bytes) -> None:
         """Raises LeaseNotFoundError."""

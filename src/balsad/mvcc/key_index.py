@@ -42,12 +42,26 @@ class KeyIndex:
         self.dead: set[bytes] = set()
         self.dead_sorted = SortedKeys()
 
-    def clear(self) -> None:
-        self.live.clear()
-        self.history.clear()
-        self.live_sorted.reset(())
-        self.dead.clear()
-        self.dead_sorted.reset(())
+    def shed(self, count: int) -> int:
+        """Let go of about `count` keys of an index that is of no use any more; gives of how many, 0 at its end."""
+        # What gives the memory back is the last to hold a key, or its revisions.
+        shed = self.live_sorted.shed(count) or self.dead_sorted.shed(count)
+        while shed < count and self.dead:
+            self.dead.pop()
+            shed += 1
+        history = self.history
+        while shed < count and history:
+            key, metas = history.popitem()
+            if len(metas) > count:
+                # One key may have had a million revisions.
+                del metas[-count:]
+                history[key] = metas
+                return shed + count
+            shed += len(metas)
+        while shed < count and self.live:
+            self.live.popitem()
+            shed += 1
+        return shed
 
     def put(self, key: bytes, main: int, sub: int) -> KeyMeta:
         """Record a put; gives the key's new meta."""

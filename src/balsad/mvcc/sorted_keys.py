@@ -36,6 +36,25 @@ class SortedKeys:
         self._fresh = []
         self._sorted = SortedList(keys)
 
+    def take_stretches(self, stretches: list[list[bytes]]) -> None:
+        """Hold what these lists hold and nothing else: each in order, none empty, one behind the other."""
+        # What SortedList does with a list of keys, but for the cutting, which for a million takes long.
+        keys = SortedList()
+        keys._lists = stretches
+        keys._maxes = [stretch[-1] for stretch in stretches]
+        keys._len = sum(map(len, stretches))
+        self._fresh = []
+        self._sorted = keys
+
+    def shed(self, count: int) -> int:
+        """Let go of about `count` keys of a set that is of no use any more; gives of how many."""
+        self._fresh = []
+        lists = self._sorted._lists
+        shed = 0
+        while lists and shed < count:
+            shed += len(lists.pop())
+        return shed
+
     def add(self, key: bytes) -> None:
         """Take a key that is not in the set."""
         fresh = self._fresh

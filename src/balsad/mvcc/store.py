@@ -21,7 +21,7 @@ from balsad.mvcc.faces import LeaseAttacher, StoreBackend
 from balsad.mvcc.hash import HashJob, HashResult, StoredHashes
 from balsad.mvcc.key_index import KeyIndex
 from balsad.mvcc.key_value import without_value
-from balsad.mvcc.restore import restore
+from balsad.mvcc.restore import RestoreJob, restore
 from balsad.mvcc.revision import (
     KEY_BUCKET,
     META_BUCKET,
@@ -95,14 +95,36 @@ class Store:
 
         After it `compactions` is not empty if one is to be resumed.
         """
-        restore(self)
+        self._take_over(self.backend, restore(self.backend, self.leases))
 
-    def replace_backend(self, backend: StoreBackend) -> None:
-        """Go on with another backend, whose content is later; watchers catch up from it."""
+    def replace_backend(self, backend: StoreBackend, restored: RestoreJob | None = None) -> tuple[KeyIndex, ValueCache]:
+        """Go on with another backend, whose content is later; watchers catch up from it.
+
+        `restored` is that content, else it is read now. Gives what is of no use any more: to free a million keys takes
+        as long as to make them, so shed them bit by bit. Raises: StorageError when there is no `restored`.
+        """
+        if restored is None:
+            restored = restore(backend, self.leases)
         self.watchers.restart()
         self._changed.forget()
+        return self._take_over(backend, restored)
+
+    def _take_over(self, backend: StoreBackend, restored: RestoreJob) -> tuple[KeyIndex, ValueCache]:
+        before = self.index, self.cache
         self.backend = backend
-        restore(self)
+        self.rows = backend.pending_of(KEY_BUCKET)
+        self.index = restored.index
+        self.cache = ValueCache(self.cache.size_max)
+        self._live = self.index.live
+        self._kvs = self.cache.kvs
+        self._lease_by_key = self.leases.lease_by_key
+        self.hashes.clear()
+        self.compactions.clear()
+        self.compact_revision = restored.compact_revision
+        self.current_revision = self.head = restored.current_revision
+        if restored.scheduled > restored.compact_revision:
+            self.begin_compaction(restored.scheduled, with_hash=False)
+        return before
 
     @property
     def key_count(self) -> int:

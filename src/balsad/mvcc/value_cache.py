@@ -24,9 +24,14 @@ class ValueCache:
         self.size = 0
         self.size_max = size_max
 
-    def clear(self) -> None:
-        self.kvs.clear()
-        self.size = 0
+    def shed(self, count: int) -> int:
+        """Let go of up to `count` values of a cache that is of no use any more; gives of how many."""
+        kvs = self.kvs
+        shed = 0
+        while kvs and shed < count:
+            kvs.popitem()
+            shed += 1
+        return shed
 
     def put(self, key: bytes, kv: bytes) -> None:
         old = self.kvs.get(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,9 @@ class RaftBackend(Protocol):
 
     def on_messages(self, messages: list[Message]) -> None:
         """Take what was read in one turn from one member. Raises: RequestError when the member has stopped."""
+
+    def on_snapshot(self, message: Message, answered: Callable[[str], None]) -> None:
+        """Take a MsgSnap whose database has been received; `answered` is told "" once raft has it, or why not."""
 
     def on_unreachable(self, member_id: int) -> None:
         """A message to this member was lost."""

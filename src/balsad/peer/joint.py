@@ -82,6 +82,9 @@ class MemberPeers:
     def on_messages(self, messages: list[Message]) -> None:
         self.member.driver.step(messages)
 
+    def on_snapshot(self, message: Message, answered: Callable[[str], None]) -> None:
+        self.member.exchange.receive(message, answered)
+
     def on_unreachable(self, member_id: int) -> None:
         driver = self.member.driver
         driver.node.report_unreachable(member_id)

@@ -5,6 +5,7 @@ Source: etcd rafthttp http.go, xiang90/probing server.go.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -144,9 +145,7 @@ class RaftPages:
             disk=self._disk,
             snapshotter=self._snapshotter,
             counts_of=transport.counts_of,
-            process=lambda message: self._process(
-                message, answer, "failed to process raft message ({})", is_whole=True
-            ),
+            process=lambda message: self._take_in(message, answer),
             start=lambda receiver: transport.errands.start(receiver.finish(), "received snapshot"),
             observe_s=transport.observe_snapshot_receive,
             clock=transport.clock.monotonic,
@@ -154,25 +153,52 @@ class RaftPages:
 
     # All of them.
 
-    def _process(self, message: Message, answer: PeerAnswer, wording: str, *, is_whole: bool = False) -> bool:
-        """Hand a message to raft; when that goes wrong it is answered here. Whole is a snapshot with its database."""
-        fields: dict[str, object] = {"local-member-id": self._identity.member_id_text}
-        if self._transport.is_removed(message.from_):
-            fields["removed-member-id"] = format_id(message.from_)
-            log.warning("rejected Raft message from removed member", extra=fields)
-            answer.fail_as_json(403, "cannot process message from removed member")
+    async def _take_in(self, message: Message, answer: PeerAnswer) -> bool:
+        """Hand a snapshot whose database is there to the member; when that goes wrong it is answered here."""
+        if self._is_from_removed(message, answer):
             return False
-        if not is_whole and not self._transport.is_welcome(message):
+        heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def answered(problem: str) -> None:
+            if not heard.done():
+                heard.set_result(problem)
+
+        self._transport.deliver_snapshot(message, answered)
+        problem = await heard
+        if problem:
+            self._fail_to_process(answer, f"failed to process raft message ({problem})", problem)
+        return not problem
+
+    def _process(self, message: Message, answer: PeerAnswer, wording: str) -> bool:
+        """Hand a message to raft; when that goes wrong it is answered here."""
+        if self._is_from_removed(message, answer):
+            return False
+        if not self._transport.is_welcome(message):
             return True  # taken, like etcd does, and forgotten
         try:
             self._transport.deliver([message])
         except RequestError as error:
-            log.warning("failed to process Raft message", extra={**fields, "error": error})
-            # The sender shall not believe that this member is well.
-            answer.keep = False
-            answer.fail(500, wording.format(error.text))
+            self._fail_to_process(answer, wording.format(error.text), error.text)
             return False
         return True
+
+    def _is_from_removed(self, message: Message, answer: PeerAnswer) -> bool:
+        is_removed = self._transport.is_removed(message.from_)
+        if is_removed:
+            fields = {
+                "local-member-id": self._identity.member_id_text,
+                "removed-member-id": format_id(message.from_),
+            }
+            log.warning("rejected Raft message from removed member", extra=fields)
+            answer.fail_as_json(403, "cannot process message from removed member")
+        return is_removed
+
+    def _fail_to_process(self, answer: PeerAnswer, text: str, problem: str) -> None:
+        fields = {"local-member-id": self._identity.member_id_text, "error": problem}
+        log.warning("failed to process Raft message", extra=fields)
+        # The sender shall not believe that this member is well.
+        answer.keep = False
+        answer.fail(500, text)
 
     def _greets_well(self, request: PeerRequest, answer: PeerAnswer) -> bool:
         try:

@@ -1,6 +1,6 @@
 """A database comes in: message first, then the file, straight to the disk.
 
-    length ──> message ──> db, into tmp-... ──(body ends)──> fsync, rename to %016x.snap.db ──> raft, 204
+    length ──> message ──> db, into tmp-... ──(body ends)──> fsync, rename to %016x.snap.db ──> prepared, raft, 204
        └──────────┴──────────┴──(nonsense, connection lost, disk full)──> the temporary file is removed
 
 The file is there for good before raft hears of the snapshot. Only the message
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -56,7 +56,7 @@ class SnapshotReceiver:
         disk: Disk,
         snapshotter: Snapshotter,
         counts_of: Callable[[int], PeerCounts],
-        process: Callable[[Message], bool],
+        process: Callable[[Message], Awaitable[bool]],
         start: Callable[[SnapshotReceiver], None],
         observe_s: Callable[[int, float], None],
         clock: Callable[[], float],
@@ -159,7 +159,7 @@ class SnapshotReceiver:
         )
         counts.bytes_received += self._size
         counts.snapshot_receives_in_flight -= 1
-        if not self._process(message):
+        if not await self._process(message):
             counts.snapshot_receive_failures += 1
             return
         self._answer.respond(204)

@@ -251,6 +251,10 @@ class PeerTransport:
                 self.counts_of(message.from_).appends_received += 1
         self._backend.on_messages(messages)
 
+    def deliver_snapshot(self, message: Message, answered: Callable[[str], None]) -> None:
+        """Hand a MsgSnap to the member, which has its database as a file; `answered` is told "" or why not."""
+        self._backend.on_snapshot(message, answered)
+
     def attach(self, member_id: int, kind: StreamKind, stream: OutgoingStream) -> None:
         """A peer opened a stream."""
         self._peers[member_id].attach(kind, stream)

@@ -414,6 +414,16 @@ class RawNode:
     def term(self) -> int:
         return self.raft.term
 
+    @property
+    def committed(self) -> int:
+        """The last entry that is known to be committed."""
+        return self.raft.log.committed
+
+    @property
+    def incoming_snapshot(self) -> Snapshot | None:
+        """The leader's snapshot with which this node begins anew, until it is saved and installed."""
+        return self.raft.log.unstable.snapshot
+
     def is_quorum(self, counts: Callable[[int], bool]) -> bool:
         """Whether this node, if it votes, and those other voters that count are enough to commit."""
         own = self.raft.id

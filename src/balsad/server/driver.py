@@ -398,19 +398,37 @@ class Driver:
             if hard.commit > self.committed_index:
                 self.committed_index = hard.commit
             self.applier.set_term(hard.term)
-        entries = ready.entries
-        snapshot = ready.snapshot
-        if snapshot is not None:
-            # The file first: a record in the log must not name a snapshot that is not there.
-            self._snapshotter.save(snapshot)
-            self.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
-        elif not entries and not ready.must_sync:
+        if ready.snapshot is not None:
+            # The file first: a record in the log must not name a snapshot that is not there. It may be large.
+            self._saving = ready
+            saved = self._loop.run_in_executor(None, self._snapshotter.save, ready.snapshot)
+            saved.add_done_callback(self._on_snapshot_saved)
+            return False
+        if not ready.entries and not ready.must_sync:
             # A commit index alone is a hint: it goes with the next batch, or before the backend commits.
             return True
+        return self._write(ready)
+
+    def _on_snapshot_saved(self, saved: asyncio.Future[None]) -> None:
+        ready = self._saving
+        if ready is None or ready.snapshot is None or self._stopped:
+            return
+        snapshot = ready.snapshot
+        try:
+            saved.result()
+            self.wal.save_snapshot(WalSnapshot(snapshot.index, snapshot.term, snapshot.conf_state))
+            if self._write(ready):
+                self._finish(ready)
+                self._work()
+        except Exception as error:
+            self._give_up(error)
+
+    def _write(self, ready: Ready) -> bool:
+        """Write to the log. True when it is on disk now."""
         hard_state, self._unsaved = self._unsaved, None
         self._saving = ready
         self._in_save = True
-        self.wal.save(hard_state, entries, True, self._on_saved)
+        self.wal.save(hard_state, ready.entries, True, self._on_saved)
         self._in_save = False
         return not self._is_saving()
 

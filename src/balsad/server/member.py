@@ -308,7 +308,9 @@ class Member:
             commits=self.commits,
             compactions=self.compactions,
             disk=self.env.disk,
+            driver=driver,
             failed=self._failed,
+            in_progress=self.metrics.snapshot_apply_in_progress.set,
         )
         self.on_removed: Callable[[], None] | None = None
         if make_links is not None:
@@ -507,6 +509,7 @@ class Member:
         self._stopped = True
         self.driver.links.stop()
         self.read_index.stop()
+        self.exchange.stop()
         self.compactions.stop()
         self.snapshots.stop()
         self.service.passwords.stop()
@@ -559,6 +562,7 @@ class Member:
         self._stopped = True
         self.driver.abandon()
         self.driver.links.stop()
+        self.exchange.stop()
         self.compactions.stop()
         self.snapshots.stop()
         self.service.passwords.stop()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 UNIX_S_THEN: Final = 1_700_000_000.0
 SEGMENT_BYTES: Final = 48 * 1024
+SNAPSHOT_SLICE: Final = 8
 JOIN_AGAIN_S: Final = 1.0
 
 
@@ -151,6 +152,8 @@ class Machine:
         except (StartError, StorageError) as error:
             failed(error)
             return
+        # There is little to take in, but in many a turn.
+        member.exchange.at_once = SNAPSHOT_SLICE
         self.member, self.joint = member, joint
         member.on_removed = self.leave
         front = Front(process)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DIAL_EVERY_S: Final = 1.0
 REDIAL_S: Final = 0.1
 SNAPSHOT_BYTES_PER_S: Final = 20_000_000.0
+POST_WATCHED_S: Final = 0.2
 SILENCE_S: Final = 5.0
 """Who was not heard of for so long counts as not connected."""
 
@@ -125,6 +126,18 @@ class Peers(Protocol):
 
     def note(self, what: str, *facts: object) -> None:
         """Something that the same seed must bring about again."""
+
+
+class _Post:
+    """A snapshot that was sent, until the member there has answered or is gone."""
+
+    __slots__ = ("answered", "member_id", "peer", "process")
+
+    def __init__(self, member_id: int, peer: Peer, process: Process) -> None:
+        self.member_id = member_id
+        self.peer = peer
+        self.process = process
+        self.answered = False
 
 
 class SimLinks:
@@ -293,19 +306,36 @@ class SimLinks:
             self._report_later(message.to, False)
             return
         peers.note("snapshot", peer.name, data)
-        peers.timeline.put(peers.timeline.now, process, self._install, (member, message, content), None)
+        open_post = _Post(message.to, peer, process)
+        peers.timeline.put(peers.timeline.now, process, self._install, (member, message, content, open_post), None)
+        self._watch_post(open_post)
 
-    def _install(self, member: Member, message: Message, content: bytes) -> None:
+    def _watch_post(self, post: _Post) -> None:
+        """In the sending process: it hears of it when the connection is broken before the answer."""
+        if post.answered:
+            return
+        if post.peer.process is not post.process:
+            self._report_snapshot(post.member_id, False)
+            return
+        peers = self._peers
+        peers.timeline.put(peers.timeline.now + POST_WATCHED_S, self._process, self._watch_post, (post,), None)
+
+    def _install(self, member: Member, message: Message, content: bytes, post: _Post) -> None:
         """In the receiving process: the db is a file before raft hears of the snapshot."""
         assert message.snapshot is not None
         half = len(content) // 2
         try:
             member.booted.snapshotter.save_db(message.snapshot.index, [content[:half], content[half:]])
         except Exception:
+            post.answered = True
             self._report_later(message.to, False)
             return
-        member.driver.step([message])
-        self._report_later(message.to, True)
+
+        def answered(problem: str) -> None:
+            post.answered = True
+            self._report_later(message.to, not problem)
+
+        member.exchange.receive(message, answered)
 
     def _report_later(self, member_id: int, ok: bool) -> None:
         peers = self._peers

@@ -514,19 +514,29 @@ class Backend:
         What is pending is dropped, for the other file is later; open snapshots keep the old one. No commit may be
         under way. Raises: StorageError; when the other file cannot be opened, the old one is still in use.
         """
+        retired = self.replace_by(Backend(self.disk, path, Database.open(self.disk, path, sync=self.sync)))
+        if retired is not None:
+            retired()
+
+    def replace_by(self, other: Backend) -> Callable[[], None] | None:
+        """As `replace`, by the file of a backend to which nothing was written, and which is used no more.
+
+        Gives what is left to be done to the old file, in any thread; None when open snapshots keep it.
+        Raises: StorageError; then the other file is closed, and the old one still in use.
+        """
         assert self._job is None, "a commit is under way"
-        database = Database.open(self.disk, path, sync=self.sync)
+        database = other.database
         try:
-            self.disk.rename(path, self.path)
+            self.disk.rename(other.path, self.path)
             if self.sync:
                 self.disk.sync_dir(os.path.dirname(self.path) or ".")
         except OSError as error:
             database.close()
-            raise os_error(path, "rename", error) from error
-        database.path = self.path
+            raise os_error(other.path, "rename", error) from error
+        database.path = database.view.path = self.path
         old = self.database
         self.database = database
-        old.close()
+        retired = old.retire()
         if self.on_replace is not None:
             self.on_replace()
         self._created = []
@@ -539,6 +549,7 @@ class Backend:
             if name not in self._pending:
                 self._pending[name] = Overlay({})
         self._note_size()
+        return retired
 
     def abandon(self) -> None:
         """Give the file back without another write. No commit may be under way elsewhere."""

@@ -4,6 +4,7 @@ from balsad.v2store import errors
 from balsad.v2store.errors import V2Error
 from balsad.v2store.events import Event, NodeView, encode_event
 from balsad.v2store.go_time import format_ns
+from balsad.v2store.recovery import OldTree, RecoveryJob, SavedStoreError, recover
 from balsad.v2store.requests import (
     ClusterVersionPut,
     MemberAttributesPut,
@@ -14,7 +15,7 @@ from balsad.v2store.requests import (
     encode_request,
     is_request,
 )
-from balsad.v2store.saved import SavedStoreError, recover, save
+from balsad.v2store.saved import save
 from balsad.v2store.stats import Counters, Stats
 from balsad.v2store.store import CLUSTER_NAMESPACE, KEYS_NAMESPACE, Store
 from balsad.v2store.watcher_hub import Watcher
@@ -27,7 +28,9 @@ __all__ = [
     "Event",
     "MemberAttributesPut",
     "NodeView",
+    "OldTree",
     "Outcome",
+    "RecoveryJob",
     "Request",
     "SavedStoreError",
     "Stats",

@@ -63,6 +63,13 @@ class Store:
         for path in self.namespaces:
             self.root.children.setdefault(path[1:], Node(path, 0, self.root, is_dir=True))
 
+    def replace_tree(self, root: Node, ttl_heap: TtlHeap, current_index: int) -> None:
+        """Have this tree, and this index, in place of one's own."""
+        self.root = root
+        self.ttl_heap = ttl_heap
+        self.current_index = current_index
+        self.add_namespaces()
+
     # Reading.
 
     def get(self, path: str, *, recursive: bool = False, in_order: bool = False, now_ns: int = 0) -> Event:

@@ -122,6 +122,11 @@ class Inbox:
             raise StoppedError
         self.batches.append(messages)
 
+    def on_snapshot(self, message: Message, answered: Callable[[str], None]) -> None:
+        if not self.is_stopped:
+            self.batches.append([message])
+        answered(StoppedError.message if self.is_stopped else "")
+
     def on_unreachable(self, member_id: int) -> None:
         self.unreachable.append(member_id)
 
@@ -296,6 +301,10 @@ class RaftMember:
         for message in messages:
             self.node.step(message)
         self.work()
+
+    def on_snapshot(self, message: Message, answered: Callable[[str], None]) -> None:
+        self.on_messages([message])
+        answered("")
 
     def on_unreachable(self, member_id: int) -> None:
         self.node.report_unreachable(member_id)
