@@ -70,11 +70,16 @@ if TYPE_CHECKING:
 unpack_message_head: Final = Struct(">IBIBI").unpack_from
 
 CACHED_BLOCK_MAX: Final = 2048
+# How a block begins that changes the table's size: to 0, and to any (RFC 7541, 6.3).
+TABLE_OF_NOTHING: Final = b"\x20"
+TABLE_SIZES: Final = frozenset(bytes((first,)) for first in range(0x20, 0x40))
 TIMEOUT_BYTES_MAX: Final = 16
 
 
 class Http2Connection(Http2Control):
     """One client."""
+
+    __slots__ = ()
 
     def data_received(self, data: bytes) -> None:
         if self.state == CLOSED:
@@ -241,7 +246,6 @@ class Http2Connection(Http2Control):
             if not data.startswith(PREFACE):
                 raise Http2Error(frames.PROTOCOL_ERROR, "not an HTTP/2 preface")
             self.state = AWAITING_SETTINGS
-            self.decoder = Decoder(max_header_list_size=self.limits.header_list_bytes_max)
             self.out.append(self._settings())
             self._arm(self.limits.preface_timeout_s)
             pos = len(PREFACE)
@@ -317,14 +321,18 @@ class Http2Connection(Http2Control):
             block = b"".join(self.block_parts)
             self.block_stream_id = 0
             self.block_parts = []
-            self.fast_lane = self.decoder is None and not self.draining
+            self.fast_lane = self.is_stateless and not self.draining
             self._on_block(stream_id, block)
 
     def _on_block(self, stream_id: int, block: bytes) -> None:
         server = self.server
         timeout_s = -1.0
         headers: Headers | None = None
-        if self.decoder is None:
+        if not self.is_stateless and block[:1] == TABLE_OF_NOTHING and block[1:2] not in TABLE_SIZES:
+            # The usual first request. Nothing that was remembered is left, and nothing may be from here on.
+            block = block[1:]
+            self._forget_table()
+        if self.is_stateless:
             headers = server.header_cache.get(block)
             if headers is None:
                 headers = self._find_timed(block)
@@ -334,7 +342,7 @@ class Http2Connection(Http2Control):
             headers, timeout = server.router.route(fields, self.secure and server.serves_http, server.serves_grpc)
             if timeout:
                 timeout_s = parse_timeout(timeout) or 0.0
-            if headers.method is not None and self.decoder is None and len(block) <= CACHED_BLOCK_MAX:
+            if headers.method is not None and self.is_stateless and len(block) <= CACHED_BLOCK_MAX:
                 if timeout:
                     self._remember_timed(block, headers)
                 else:
@@ -356,19 +364,25 @@ class Http2Connection(Http2Control):
 
     def _decode(self, block: bytes) -> list[Field]:
         try:
+            if self.is_stateless:
+                return decode_stateless(block, self.limits.header_list_bytes_max)
             decoder = self.decoder
             if decoder is None:
-                return decode_stateless(block, self.limits.header_list_bytes_max)
+                decoder = self.decoder = Decoder(max_header_list_size=self.limits.header_list_bytes_max)
             fields = [(bytes(name), bytes(value)) for name, value in decoder.decode(block, raw=True)]
         except (HeaderListTooLargeError, OversizedHeaderListError):
             raise Http2Error(frames.ENHANCE_YOUR_CALM, "header list too large") from None
         except (HeaderBlockError, HPACKError) as error:
             raise Http2Error(frames.COMPRESSION_ERROR, str(error)) from error
         if decoder.header_table.maxsize == 0:
-            # The client has shrunk its table to nothing and may not grow it again.
-            self.decoder = None
-            self.fast_lane = not self.draining
+            self._forget_table()
         return fields
+
+    def _forget_table(self) -> None:
+        """The client has shrunk its header table to nothing and may not grow it again."""
+        self.decoder = None
+        self.is_stateless = True
+        self.fast_lane = not self.draining
 
     def _open_stream(self, stream_id: int, headers: Headers, timeout_s: float, end_stream: bool) -> None:
         if self.draining and self.goaway_sent:

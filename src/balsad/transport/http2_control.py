@@ -29,6 +29,8 @@ PING_STRIKES_MAX: Final = 2
 class Http2Control(Http2Base):
     """A connection that minds its control frames."""
 
+    __slots__ = ()
+
     def _settings(self) -> bytes:
         limits = self.limits
         settings = [

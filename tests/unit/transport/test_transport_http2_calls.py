@@ -447,6 +447,30 @@ def test_a_client_that_keeps_its_header_table_is_served_too() -> None:
     assert not client.connection.fast_lane
 
 
+def test_the_first_request_without_a_header_table_is_known_from_other_clients() -> None:
+    """It says that the table has no room, then what all say."""
+    toy = Toy()
+    for _ in range(2):
+        client = RawClient(toy).open()
+        stream_id = client.call("/toy.Toy/Soon", b"a")
+        assert client.answers[stream_id].messages == [b"a"]
+        assert client.connection.fast_lane
+        assert client.connection.decoder is None
+    assert len(toy.server.header_cache) == 1
+
+
+def test_a_header_table_emptied_and_grown_again_is_kept() -> None:
+    client = RawClient()
+    client.send(PREFACE + settings() + frame(SETTINGS, ACK, 0))
+    client.encoder.header_table_size = 0
+    client.encoder.header_table_size = 4096
+    for _ in range(3):
+        stream_id = client.call("/toy.Toy/Soon", b"a", extra=(("x-name", "value"),))
+        assert client.answers[stream_id].messages == [b"a"]
+    assert client.connection.decoder is not None
+    assert not client.connection.fast_lane
+
+
 def test_metadata_is_what_grpc_go_would_show() -> None:
     client = RawClient().open()
     extra = (
