@@ -101,6 +101,86 @@ def _blotted(text: str, port: int) -> str:
     return re.sub(r"\d+(\.\d+)?(ms|µs)", "T", text)
 
 
+# Typed at a proxy with a namespace. What follows `:` goes to the member itself. Ranges without an end come last: those
+# etcd's proxy never forgets, whoever writes there; and then a compaction, after which it remembers nothing new.
+NAMESPACED = (
+    "put a 1",
+    "put b 2",
+    ":put other 9",
+    ":put ns0 9",
+    "get a --consistency=s",
+    "get a --consistency=s",
+    "get a",
+    "get a z --consistency=s",
+    "get a z --consistency=s",
+    "get a c",
+    "get ''",
+    "put a 3 --prev-kv",
+    "get a --consistency=s",
+    ":put ns/a 4",
+    "get a --consistency=s",
+    "get a --rev=2 --consistency=s",
+    "get b --rev=3 --consistency=s",
+    "lease grant 600",
+    "del a z --prev-kv",
+    "get a z --consistency=s",
+    ":get '' --prefix",
+    "put '' x",
+    "del ''",
+    "put c 1",
+    "get '' --from-key -w json",
+    "get '' --prefix",
+    "compaction 5",
+    "get a --rev=2 --consistency=s",
+)
+CACHE_METRICS = ("hits", "misses", "keys")
+TXN = rpc.TxnRequest(
+    compare=[rpc.Compare(target=rpc.Compare.VERSION, key=b"t", version=0)],
+    success=[
+        rpc.RequestOp(request_put=rpc.PutRequest(key=b"t", value=b"1", prev_kv=True)),
+        rpc.RequestOp(request_range=rpc.RangeRequest(key=b"s", range_end=b"u")),
+        rpc.RequestOp(
+            request_txn=rpc.TxnRequest(
+                failure=[rpc.RequestOp(request_range=rpc.RangeRequest(key=b"never"))],
+                success=[rpc.RequestOp(request_put=rpc.PutRequest(key=b"u", value=b"2"))],
+            )
+        ),
+    ],
+    failure=[rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=b"t", prev_kv=True))],
+)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("namespace", ["", "ns/"])
+def test_a_namespace_and_a_memory_of_ranges(namespace: str, tmp_path: Path) -> None:
+    """Serializable ranges come from memory, until somebody writes there through the same proxy."""
+    printed: dict[str, list[object]] = {}
+    for who in programs():
+        with (
+            start(real(), tmp_path / f"{who}-data") as member,
+            start_proxy(program(who), tmp_path, member.address, f"--namespace={namespace}", healthy=False) as proxy,
+        ):
+            deadline = time.monotonic() + 20
+            while not proxy.etcdctl("member", "list", check=False).startswith("0, started"):
+                assert time.monotonic() < deadline, proxy.logs()
+            found = printed[who] = []
+            for line in NAMESPACED:
+                asked = member if line.startswith(":") else proxy
+                text = asked.etcdctl(*_words(line.lstrip(":")), check=False)
+                text = re.sub(r"lease [0-9a-f]{16}", "lease ID", _blotted(text, proxy.port.number))
+                numbers = [proxy.metric(f"etcd_grpc_proxy_cache_{each}_total") for each in CACHE_METRICS]
+                found.append((line, text, numbers))
+            v3 = V3(proxy.address)
+            for _ in range(2):
+                answer = v3.txn(TXN)
+                answer.header.Clear()
+                found.append(str(answer))
+            v3.close()
+            found.append(member.etcdctl("get", "", "--prefix"))
+    for ours, theirs in zip(printed["balsad"], printed["real"], strict=True):
+        assert ours == theirs
+
+
 @pytest.mark.real
 @pytest.mark.parametrize(
     "flags",

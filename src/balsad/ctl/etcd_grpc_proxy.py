@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _log = get_logger("balsad.main")
 _UNSUPPORTED: Final = (
-    "namespace",
     "resolver-prefix",
     "experimental-serializable-ordering",
     "experimental-leasing-prefix",

@@ -17,11 +17,16 @@ from balsad.config import StartError
 from balsad.env.descriptors import descriptor_limit
 from balsad.observe.logs import get_logger
 from balsad.observe.metrics import Metrics
+from balsad.proxy.broadcasts import Ranges
 from balsad.proxy.cluster import METHOD, MemberList
+from balsad.proxy.kv import KvProxy
+from balsad.proxy.member_watches import METHOD as WATCH
+from balsad.proxy.namespace import Namespace
 from balsad.proxy.pages import Pages
 from balsad.proxy.services import register
 from balsad.proxy.settings import RECEIVED_BYTES_MAX, Settings
 from balsad.proxy.upstream import Upstream
+from balsad.proxy.watch import WatchStream
 from balsad.server.systemd import notify
 from balsad.transport import DESCRIPTORS_RESERVED, Limits, RpcServer
 
@@ -54,6 +59,10 @@ async def serve(settings: Settings) -> None:
             mux.add(path, handler)
         _log.info("gRPC proxy enabled pprof", extra={"path": "/debug/pprof"})
     register(server, upstream)
+    namespace = Namespace(settings.namespace)
+    KvProxy(upstream, namespace, metrics).register(server)
+    ranges = Ranges(upstream, namespace, metrics)
+    server.stream(WATCH, lambda call: WatchStream(call, upstream, ranges))
     server.unary(METHOD, MemberList(upstream, settings.advertise_client_url, _nobody))
     channel.start()
     try:
@@ -69,6 +78,7 @@ async def serve(settings: Settings) -> None:
             listener.close()
         await server.drain(0)
         await monitoring.drain(0)
+        ranges.close()
         upstream.close()
         await client.close()
         if proxy_client is not None:

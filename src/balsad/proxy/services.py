@@ -1,7 +1,7 @@
 """Which methods there are, and how each goes on to a member.
 
     passed on as it came           Auth, Maintenance, Lock, Election, LeaseGrant, LeaseKeepAlive
-    passed on, codes lost          KV, the rest of Lease and Cluster: see `upstream.end`
+    passed on, codes lost          KV (`kv`), the rest of Lease and Cluster: see `upstream.end`
     answered here                  MemberList, when there is an address to advertise
 
 Source: etcd server/proxy/grpcproxy; etcdmain/grpc_proxy.go newGRPCProxyServer.
@@ -30,12 +30,10 @@ PASSED: Final = (
     *(f"/v3electionpb.Election/{name}" for name in ("Campaign", "Proclaim", "Leader", "Resign")),
 )
 TOLD_BY_WORDS: Final = (
-    *(f"{_PB}KV/{name}" for name in ("Range", "Put", "DeleteRange", "Txn", "Compact")),
-    *(f"{_PB}Lease/{name}" for name in ("LeaseRevoke", "LeaseTimeToLive", "LeaseLeases")),
+    *(f"{_PB}Lease/{name}" for name in ("LeaseRevoke", "LeaseLeases")),
     *(f"{_PB}Cluster/Member{name}" for name in ("Add", "Remove", "Update")),
 )
 STREAMS: Final = (
-    f"{_PB}Watch/Watch",
     f"{_PB}Lease/LeaseKeepAlive",
     f"{_PB}Maintenance/Snapshot",
     "/v3electionpb.Election/Observe",
@@ -47,7 +45,7 @@ class NotImplementedHereError(UnknownError):
 
 
 def register(server: RpcServer, upstream: Upstream) -> None:
-    """Serve all methods by asking members."""
+    """Serve by asking members; KV and Watch have modules of their own."""
 
     def passed(call: Call, message: bytes) -> None:
         upstream.pass_on(call, message, lambda status, answer: _answer(call, status, answer, is_told_apart=True))
