@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import time
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -14,8 +16,9 @@ import pytest
 
 from balsad.proto import rpc_pb2 as rpc
 from tests.interop.proxies import start_proxy
-from tests.interop.servers import balsad, fetch, finish, program, programs, real, start
+from tests.interop.servers import HeldPort, balsad, fetch, finish, program, programs, real, start
 from tests.interop.v3 import V3
+from tests.real import real_etcdctl
 
 # What is typed at a proxy, each in front of a member of its own kind; what differs by nature is blotted out below.
 TYPED = (
@@ -294,3 +297,64 @@ def test_hostile_clients_harm_nobody_else(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
         assert proxy.process.poll() is None
         v3.close()
+
+
+@pytest.mark.real
+def test_proxies_of_a_prefix_list_each_other(tmp_path: Path) -> None:
+    """Ours and the real one read each other's keys; who is gone is listed no more."""
+    flags = ("--resolver-prefix=___proxies", "--resolver-ttl=2")
+    with (
+        start(real(), tmp_path / "data") as member,
+        start_proxy(balsad(), tmp_path, member.address, *flags) as ours,
+    ):
+        with start_proxy(real(), tmp_path, member.address, *flags) as theirs:
+            both = sorted([ours.address, theirs.address])
+            for proxy in (ours, theirs):
+                deadline = time.monotonic() + 20
+                while _listed(proxy.etcdctl("member", "list")) != both:
+                    assert time.monotonic() < deadline, proxy.logs()
+                    time.sleep(0.05)
+            kept = member.etcdctl("get", "--prefix", "___proxies").splitlines()
+            assert {kept[0], kept[2]} == {f"___proxies/{address}" for address in both}
+            assert kept[1].replace(both[0], "") == kept[3].replace(both[1], "")
+        deadline = time.monotonic() + 20
+        while _listed(ours.etcdctl("member", "list")) != [ours.address]:
+            assert time.monotonic() < deadline, ours.logs()
+            time.sleep(0.1)
+
+
+def _listed(printed: str) -> list[str]:
+    return sorted(line.split(", ")[4] for line in printed.splitlines())
+
+
+def test_tls_either_way(tmp_path: Path) -> None:
+    """The member's clients show certificates, and so do the proxy's; its pages and the member's are read over TLS."""
+    port = HeldPort()
+    url = f"https://127.0.0.1:{port.number}"
+    flags = ("--auto-tls", f"--listen-client-urls={url}", f"--advertise-client-urls={url}")
+    with start(real(), tmp_path / "data", *flags, healthy=False) as member:
+        trusted = tmp_path / "data/fixtures/client/cert.pem"
+        deadline = time.monotonic() + 20
+        while "serving client traffic securely" not in member.logs(400):
+            assert time.monotonic() < deadline, member.logs()
+            time.sleep(0.05)
+        with start_proxy(
+            balsad(), tmp_path, url, f"--cacert={trusted}", "--auto-tls", f"--data-dir={tmp_path}/proxy", healthy=False
+        ) as proxy:
+            own = tmp_path / "proxy/fixtures/proxy/cert.pem"
+            while "started gRPC proxy" not in proxy.logs():
+                assert time.monotonic() < deadline, proxy.logs()
+                time.sleep(0.05)
+            ctl = (real_etcdctl(), f"--endpoints=https://{proxy.address}", f"--cacert={own}")
+            assert finish(*ctl, "put", "a", "1") == (0, "OK\n")
+            assert finish(*ctl, "get", "a") == (0, "a\n1\n")
+            context = ssl.create_default_context(cafile=own)
+            opener = urllib.request.build_opener(
+                urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+            )
+            for path in ("/health", "/proxy/health"):
+                assert b'"health":"true"' in opener.open(f"https://{proxy.address}{path}", timeout=10).read()
+            assert b"etcd_server_has_leader 1" in opener.open(f"https://{proxy.address}/metrics", timeout=10).read()
+            # A client that speaks plainly, or trusts somebody else, comes to nothing.
+            code, _ = finish(real_etcdctl(), f"--endpoints=http://{proxy.address}", "--command-timeout=1s", "get", "a")
+            assert code == 1

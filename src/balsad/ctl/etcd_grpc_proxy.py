@@ -26,11 +26,7 @@ if TYPE_CHECKING:
     from balsad.transport import ServerTls
 
 _log = get_logger("balsad.main")
-_UNSUPPORTED: Final = (
-    "resolver-prefix",
-    "experimental-serializable-ordering",
-    "experimental-leasing-prefix",
-)
+_UNSUPPORTED: Final = ("experimental-serializable-ordering", "experimental-leasing-prefix")
 
 
 def make_root() -> Command:

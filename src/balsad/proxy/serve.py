@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +22,7 @@ from balsad.proxy.kv import KvProxy
 from balsad.proxy.member_watches import METHOD as WATCH
 from balsad.proxy.namespace import Namespace
 from balsad.proxy.pages import Pages
+from balsad.proxy.registry import Registry
 from balsad.proxy.services import register
 from balsad.proxy.settings import RECEIVED_BYTES_MAX, Settings
 from balsad.proxy.upstream import Upstream
@@ -63,8 +63,13 @@ async def serve(settings: Settings) -> None:
     KvProxy(upstream, namespace, metrics).register(server)
     ranges = Ranges(upstream, namespace, metrics)
     server.stream(WATCH, lambda call: WatchStream(call, upstream, ranges))
-    server.unary(METHOD, MemberList(upstream, settings.advertise_client_url, _nobody))
+    registry = Registry(
+        client, namespace, settings.resolver_prefix, settings.advertise_client_url, settings.resolver_ttl_s
+    )
+    server.unary(METHOD, MemberList(upstream, settings.advertise_client_url, lambda: registry.members))
     channel.start()
+    if settings.resolver_prefix:
+        registry.start()
     try:
         await server.listen_bound(bound, settings.tls)
         if settings.metrics_url:
@@ -74,6 +79,7 @@ async def serve(settings: Settings) -> None:
         await loop.create_future()
     finally:
         pages.close()
+        registry.close()
         for listener in (*server.listeners, *monitoring.listeners):
             listener.close()
         await server.drain(0)
@@ -89,10 +95,6 @@ async def _listen_for_metrics(monitoring: RpcServer, settings: Settings) -> None
     url = urlsplit(settings.metrics_url)
     await monitoring.listen_bound(_bind(url.netloc), settings.tls if url.scheme == "https" else None)
     _log.info("gRPC proxy listening for metrics", extra={"address": settings.metrics_url})
-
-
-def _nobody() -> Mapping[str, str]:
-    return {}
 
 
 def _random() -> float:
