@@ -80,6 +80,17 @@ def test_our_backup_is_taken_up(writer: str, reader: str, snapshots: bool, with_
         check(member, 15, has_v3=with_v3)
 
 
+def test_what_was_answered_just_before_a_kill_is_committed(tmp_path: Path) -> None:
+    """Its log says so at once: --force-new-cluster, which forgets what is not, and a backup lose nothing of it."""
+    with start(balsad(), tmp_path / "data", "--enable-v2") as member:
+        fill(member, 3)
+        member.kill()
+    our_etcdutl(*_folders(tmp_path))
+    for folder in ("backup", "data"):
+        with start(balsad(), tmp_path / folder, "--enable-v2", "--force-new-cluster") as member:
+            check(member, 3, has_v3=True)
+
+
 def _folders(tmp_path: Path) -> tuple[str, ...]:
     return ("backup", f"--data-dir={tmp_path / 'data'}", f"--backup-dir={tmp_path / 'backup'}")
 

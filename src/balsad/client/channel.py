@@ -156,6 +156,8 @@ class Channel:
         self._backoff_max_s = backoff_max_s
         self.token = ""
         self.authenticate: Callable[[float | None], Any] | None = None
+        # Told of each attempt of a unary call that an endpoint refused, or did not answer in time.
+        self.on_failure: Callable[[int, Status], None] | None = None
         self._random = random
         self._closed = False
         self._waiters: deque[Any] = deque()
@@ -225,10 +227,13 @@ class Channel:
     ) -> M:
         """One request, one answer. Raises RequestError."""
         data = codec.encode(request)
-        attempt = 0
+        attempt = tries = 0
         renewed = False
         while True:
             answer, status = await self._call_once(path, data, deadline, require_leader)
+            if status.code != OK and not status.unprocessed and self.on_failure is not None:
+                self.on_failure(tries, status)
+                tries += 1
             if status.code == OK:
                 if answer is None:
                     raise _error_of(Status(INTERNAL, "the server ended the call without an answer"))

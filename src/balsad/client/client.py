@@ -160,7 +160,7 @@ class Client:
 
     def only(self, endpoint: str) -> Client:
         """A client like this one, of one endpoint alone; close it too."""
-        return Client(
+        one = Client(
             [endpoint],
             user=self._user,
             password=self._password,
@@ -173,6 +173,10 @@ class Client:
             server_name=self._server_name,
             random=self._random,
         )
+        # Some calls, as Defragment, are refused without a token in other words than those that ask for a new one.
+        one.channel.token = self.channel.token
+        one.channel.on_failure = self.channel.on_failure
+        return one
 
     def session(self, *, ttl_s: int = 60) -> Session:
         """A lease that is kept alive while the session is open."""

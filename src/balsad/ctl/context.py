@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from balsad.client.client import Client
+    from balsad.client.grpc_status import Status
     from balsad.ctl.command import Command
     from balsad.ctl.printers.base import Printer
 
@@ -72,6 +73,7 @@ class Context:
         self.loop.before_wait = console.flush
         self._deadline: float | None = None
         self._printer: Printer | None = None
+        self._called = (0, "")  # the client, and its first endpoint
 
     # ---- waiting
 
@@ -93,9 +95,9 @@ class Context:
         if not isinstance(error, RequestError):
             raise error
         if isinstance(error, CallTimeoutError) and error.__cause__ is not None:
-            from balsad.ctl.logs import log_unreachable
+            from balsad.ctl.logs import log_failure, unreachable
 
-            log_unreachable(self.console, error.__cause__)
+            log_failure(self.console, *self._called, 0, unreachable(error.__cause__))
 
     def start_timeout(self) -> None:
         """Begin the time that --command-timeout gives."""
@@ -156,7 +158,7 @@ class Context:
         """A client that has not yet asked for a token."""
         from balsad.client.client import Client
 
-        return Client(
+        client = Client(
             settings.endpoints,
             user=settings.user,
             password=settings.password,
@@ -168,6 +170,15 @@ class Context:
             either_mode=either_mode,
             server_name=settings.server_name,
         )
+        self._called = (id(client), settings.endpoints[0])
+        client.channel.on_failure = self._on_failure
+        return client
+
+    def _on_failure(self, attempt: int, status: Status) -> None:
+        from balsad.client.errors import RpcError
+        from balsad.ctl.logs import log_failure
+
+        log_failure(self.console, *self._called, attempt, str(RpcError(status.code, status.text)))
 
     def endpoints(self) -> list[str]:
         """--endpoints, or what --discovery-srv finds."""

@@ -18,13 +18,26 @@ def log(console: Console, level: str, caller: str, message: str, fields: dict[st
     console.error("{" + ",".join(parts) + "}")
 
 
-def log_unreachable(console: Console, error: BaseException) -> None:
+def log_failure(console: Console, client: int, endpoint: str, attempt: int, text: str) -> None:
+    """One attempt of a unary call that failed, as etcd's client says it; it names itself, and its first endpoint."""
+    seconds, zone = time.time(), time.strftime("%z")
+    zone = "Z" if zone in ("", "+0000") else zone
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+    _scheme, mark, rest = endpoint.partition("://")
+    target = f"etcd-endpoints://{client:#x}/{rest if mark else endpoint}"
+    console.error(
+        f'{{"level":"warn","ts":"{stamp}.{int(seconds * 1000) % 1000:03d}{zone}","logger":"etcd-client",'
+        f'"caller":"v3/retry_interceptor.go:62","msg":"retrying of unary invoker failed","target":{quote(target)},'
+        f'"attempt":{attempt},"error":{quote(text)}}}'
+    )
+
+
+def unreachable(error: BaseException) -> str:
     """Why no endpoint could be reached."""
-    text = (
+    return (
         "rpc error: code = DeadlineExceeded desc = latest balancer error: last connection error: "
         f'connection error: desc = "transport: {error}"'
     )
-    log(console, "warn", "v3/retry_interceptor.go:62", "retrying of unary invoker failed", {"error": text}, "client")
 
 
 def log_offline_work() -> None:

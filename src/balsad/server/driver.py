@@ -104,6 +104,7 @@ class Driver:
         self._snapshotter = snapshotter
         self.applier = applier
         self.hard_state = hard_state
+        self._written = hard_state
         self.committed_index = hard_state.commit
         self.leader = 0
         self.is_leader = False
@@ -394,7 +395,8 @@ class Driver:
             self._send(ready.messages)
         hard = ready.hard_state
         if hard is not None:
-            self.hard_state = self._unsaved = hard
+            self.hard_state = hard
+            self._unsaved = None if hard == self._written else hard
             if hard.commit > self.committed_index:
                 self.committed_index = hard.commit
             self.applier.set_term(hard.term)
@@ -425,10 +427,17 @@ class Driver:
 
     def _write(self, ready: Ready) -> bool:
         """Write to the log. True when it is on disk now."""
+        entries = ready.entries
         hard_state, self._unsaved = self._unsaved, None
+        if entries and self.node.commits_alone(entries[-1].term) and all(e.type == EntryType.NORMAL for e in entries):
+            # They are committed once they are on disk, and answered then: the record behind them says so already.
+            # Without it a kill before the next batch or tick would leave them to --force-new-cluster as uncommitted.
+            hard_state = HardState(self.hard_state.term, self.hard_state.vote, entries[-1].index)
+        if hard_state is not None:
+            self._written = hard_state
         self._saving = ready
         self._in_save = True
-        self.wal.save(hard_state, ready.entries, True, self._on_saved)
+        self.wal.save(hard_state, entries, True, self._on_saved)
         self._in_save = False
         return not self._is_saving()
 
@@ -517,6 +526,7 @@ class Driver:
         if self._unsaved is None or self._saving is not None or self._stopped:
             return
         hard_state, self._unsaved = self._unsaved, None
+        self._written = hard_state
         self.wal.save(hard_state, [], False, None)
 
     def expect_rush(self) -> None:

@@ -12,6 +12,7 @@ Source: etcd server/mvcc/backend/backend.go (defrag), which holds all locks mean
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from balsad.storage.bolt.page import may_hold_buckets
 from balsad.storage.bolt.tree import View
 from balsad.storage.errors import StorageError, os_error
 from balsad.storage.overlay import Changes, Overlay
+
+log = logging.getLogger(__name__)
 
 STEP_LEAVES: Final = 200
 _STEP_BRANCHES: Final = 50
@@ -59,6 +62,8 @@ class DefragJob:
         self._temporary = f"{backend.path}.tmp.{number}"
         self._fd = self._create()
         self._view: View | None = self._old.pin()
+        self._bytes_before = (backend.size, backend.size_in_use)
+        log.info("defragmenting", extra={"path": backend.path, **_sizes(*self._bytes_before)})
         self._writer = BulkWriter(disk, self._temporary, self._fd, self._view.page_size)
         self._names = sorted(self._view.buckets, reverse=True)
         self._leaves: Iterator[bytes] | None = None  # of the bucket under way
@@ -214,6 +219,16 @@ class DefragJob:
         self._detach()
         copy.database.path = backend.path
         backend.take_over(copy.database)
+        size, in_use = self._bytes_before
+        log.info(
+            "finished defragmenting directory",
+            extra={
+                "path": backend.path,
+                "current-db-size-bytes-diff": backend.size - size,
+                "current-db-size-in-use-bytes-diff": backend.size_in_use - in_use,
+                **_sizes(backend.size, backend.size_in_use),
+            },
+        )
         self._release = self._old.retire()
         return self._to_flush(self._settle)
 
@@ -258,6 +273,10 @@ class DefragJob:
             self._disk.unlink(self._temporary)
         except OSError:
             pass  # the next open removes it
+
+
+def _sizes(size: int, in_use: int) -> dict[str, int]:
+    return {"current-db-size-bytes": size, "current-db-size-in-use-bytes": in_use}
 
 
 def defragment(backend: Backend) -> None:

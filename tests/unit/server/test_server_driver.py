@@ -237,8 +237,26 @@ def test_proposals_without_a_leader_wait_for_one() -> None:
     in_world(scenario, elected=False)
 
 
-def test_a_commit_index_alone_is_not_written_by_itself() -> None:
-    """It goes with the next batch, with the next tick, or when the backend is about to commit."""
+def test_the_only_voters_commit_index_is_written_with_its_entries() -> None:
+    """They are answered once they are on disk: killed right then, the log must call them committed."""
+
+    async def scenario(world: World) -> None:
+        world.told.clear()
+        world.propose(1)
+        await turns()
+
+        assert world.wal.state is not None
+        assert world.wal.state.commit == world.driver.committed_index
+        world.driver.write_hard_state()
+        world.driver.tick()
+        assert world.steps("save") == [[b"entry 1"]]
+
+    in_world(scenario)
+
+
+def test_a_commit_index_alone_is_not_written_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among others it goes with the next batch, with the next tick, or when the backend is about to commit."""
+    monkeypatch.setattr(RawNode, "commits_alone", lambda node, term: False)
 
     async def scenario(world: World) -> None:
         world.propose(1)
@@ -257,8 +275,9 @@ def test_a_commit_index_alone_is_not_written_by_itself() -> None:
     in_world(scenario)
 
 
-def test_a_tick_writes_the_commit_index_that_is_due() -> None:
+def test_a_tick_writes_the_commit_index_that_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """An offline backup beside the running member reads the log: what was answered must be committed there."""
+    monkeypatch.setattr(RawNode, "commits_alone", lambda node, term: False)
 
     async def scenario(world: World) -> None:
         world.propose(1)

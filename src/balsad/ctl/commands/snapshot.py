@@ -52,6 +52,7 @@ def save(context: Context, args: list[str]) -> None:
                 view = memoryview(response.blob)
                 while view:
                     view = view[os.write(file, view) :]
+            log(console, "info", "v3/maintenance.go:219", "completed snapshot read; closing", {}, "client")
             return size
 
         try:
