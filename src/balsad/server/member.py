@@ -46,6 +46,7 @@ from balsad.server.request_ids import RequestIds
 from balsad.server.service import Service
 from balsad.server.snapshot_exchange import SnapshotExchange
 from balsad.server.snapshots import PURGE_INTERVAL_S, Snapshots
+from balsad.server.tree_saves import TreeSaves
 from balsad.server.v2_auth import V2Auth
 from balsad.server.v2_requests import SYNC_INTERVAL_S, V2Requests
 from balsad.storage import StorageError, schema
@@ -207,10 +208,11 @@ class Member:
         backend.before_commit.append(self._before_commit)
         booted.snapshotter.on_fsync = self.metrics.snap_fsync_s.observe
         booted.snapshotter.on_marshalled = self.metrics.snap_save_marshalling_s.observe
+        self.tree_saves = TreeSaves(booted.tree, failed=self._failed)
         self.snapshots = Snapshots(
             applier=self.applier,
             log_storage=booted.log_storage,
-            tree=booted.tree,
+            saves=self.tree_saves,
             wal=booted.wal,
             snapshotter=booted.snapshotter,
             commits=self.commits,
@@ -304,6 +306,7 @@ class Member:
             alarms=self.alarms,
             cluster=cluster,
             tree=booted.tree,
+            saves=self.tree_saves,
             snapshotter=booted.snapshotter,
             commits=self.commits,
             compactions=self.compactions,
@@ -510,6 +513,7 @@ class Member:
         self.driver.links.stop()
         self.read_index.stop()
         self.exchange.stop()
+        self.tree_saves.stop()
         self.compactions.stop()
         self.snapshots.stop()
         self.service.passwords.stop()
@@ -563,6 +567,7 @@ class Member:
         self.driver.abandon()
         self.driver.links.stop()
         self.exchange.stop()
+        self.tree_saves.stop()
         self.compactions.stop()
         self.snapshots.stop()
         self.service.passwords.stop()

@@ -1,6 +1,6 @@
 """Raft snapshots between members: made for a follower that is too far behind, installed when one arrives.
 
-    leader    MsgSnap wanted --> backend committed --> (message, db pinned) --> links
+    leader    MsgSnap wanted --> v2 tree saved, in slices --> backend committed --> (message, db pinned) --> links
     follower  db received as a file --> state prepared from it, in slices --> MsgSnap stepped
               --> .snap and WAL record safe --> backend, leases, store, alarms, members swapped in one turn of the loop
 
@@ -24,7 +24,6 @@ from balsad.server.disposal import DictShed, Disposal
 from balsad.server.snapshot_preparation import AT_ONCE, Preparation
 from balsad.storage import StorageError, schema
 from balsad.v2store import SavedStoreError
-from balsad.v2store import save as save_tree
 
 if TYPE_CHECKING:
     from balsad.env import Disk
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from balsad.server.compactions import Compactions
     from balsad.server.driver import Driver
     from balsad.server.peer_links import PeerLinks
+    from balsad.server.tree_saves import TreeSaves
     from balsad.storage import Backend, Snapshotter
     from balsad.v2store import Store as V2Store
 
@@ -74,6 +74,7 @@ class SnapshotExchange:
         alarms: Alarms,
         cluster: Cluster,
         tree: V2Store,
+        saves: TreeSaves,
         snapshotter: Snapshotter,
         commits: BackendCommits,
         compactions: Compactions,
@@ -90,6 +91,7 @@ class SnapshotExchange:
         self._alarms = alarms
         self._cluster = cluster
         self._tree = tree
+        self._saves = saves
         self._snapshotter = snapshotter
         self._commits = commits
         self._compactions = compactions
@@ -109,20 +111,23 @@ class SnapshotExchange:
     def send(self, message: Message, links: PeerLinks) -> None:
         """Send the present state in place of the older snapshot that raft put into `message`."""
         applier = self._applier
-        # The db may be ahead of it, by what is applied before the commit ends: as after a crash the receiver
-        # leaves out of later entries what the db's own index says it has.
-        snapshot = Snapshot(applier.applied_index, applier.applied_term, applier.conf_state, save_tree(self._tree))
+        index, term, conf_state = applier.applied_index, applier.applied_term, applier.conf_state
+
+        def saved(data: bytes) -> None:
+            # The db may be ahead of it, by what is applied before the commit ends: as after a crash the receiver
+            # leaves out of later entries what the db's own index says it has.
+            message.snapshot = Snapshot(index, term, conf_state, data)
+            self._commits.commit_then(go_on)
 
         def go_on() -> None:
             db = self._backend.committed_snapshot()
-            message.snapshot = snapshot
             log.info(
                 "sending database snapshot",
-                extra={"snapshot-index": snapshot.index, "remote-peer-id": f"{message.to:x}", "bytes": db.size},
+                extra={"snapshot-index": index, "remote-peer-id": f"{message.to:x}", "bytes": db.size},
             )
             links.send_snapshot(message, db)
 
-        self._commits.commit_then(go_on)
+        self._saves.save(saved)
 
     # A snapshot comes in.
 

@@ -1,6 +1,7 @@
 """Raft snapshots: every so many entries the log is cut short, and old files go.
 
-    backend committed --> .snap file --> WAL snapshot record --> log compacted --> WAL segments released
+    v2 tree saved, in slices --> backend committed --> .snap file --> WAL snapshot record --> log compacted
+        --> WAL segments released
 
 Files are written and removed in a thread: what waits for the disk there keeps nobody waiting.
 
@@ -17,16 +18,15 @@ from typing import TYPE_CHECKING, Final
 from balsad.raft import Snapshot, SnapshotOutOfDateError
 from balsad.storage import StorageError
 from balsad.storage.wal import WalSnapshot, purge_files
-from balsad.v2store import save as save_tree
 
 if TYPE_CHECKING:
     from balsad.env import Disk
     from balsad.raft import MemoryLog
     from balsad.server.apply.dispatch import Applier
     from balsad.server.backend_commits import BackendCommits
+    from balsad.server.tree_saves import TreeSaves
     from balsad.storage import DataDir, Snapshotter
     from balsad.storage.wal import Wal
-    from balsad.v2store import Store as V2Store
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Snapshots:
         *,
         applier: Applier,
         log_storage: MemoryLog,
-        tree: V2Store,
+        saves: TreeSaves,
         wal: Wal,
         snapshotter: Snapshotter,
         commits: BackendCommits,
@@ -59,7 +59,7 @@ class Snapshots:
         self._began = 0.0
         self._applier = applier
         self._log_storage = log_storage
-        self._tree = tree
+        self._saves = saves
         self._wal = wal
         self._snapshotter = snapshotter
         self._commits = commits
@@ -101,9 +101,14 @@ class Snapshots:
             },
         )
         self._last_index = index
-        snapshot = Snapshot(index, applier.applied_term, applier.conf_state, save_tree(self._tree))
-        # The db must hold what the snapshot stands for before the log is let go.
-        self._commits.commit_then(lambda: self._save(snapshot))
+        term, conf_state = applier.applied_term, applier.conf_state
+
+        def saved(data: bytes) -> None:
+            # The db must hold what the snapshot stands for before the log is let go.
+            snapshot = Snapshot(index, term, conf_state, data)
+            self._commits.commit_then(lambda: self._save(snapshot))
+
+        self._saves.save(saved)
 
     def _save(self, snapshot: Snapshot) -> None:
         if self._stopped:

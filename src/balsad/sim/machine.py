@@ -153,7 +153,7 @@ class Machine:
             failed(error)
             return
         # There is little to take in, but in many a turn.
-        member.exchange.at_once = SNAPSHOT_SLICE
+        member.exchange.at_once = member.tree_saves.at_once = SNAPSHOT_SLICE
         self.member, self.joint = member, joint
         member.on_removed = self.leave
         front = Front(process)

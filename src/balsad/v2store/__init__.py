@@ -15,7 +15,7 @@ from balsad.v2store.requests import (
     encode_request,
     is_request,
 )
-from balsad.v2store.saved import save
+from balsad.v2store.saved import SaveJob, save
 from balsad.v2store.stats import Counters, Stats
 from balsad.v2store.store import CLUSTER_NAMESPACE, KEYS_NAMESPACE, Store
 from balsad.v2store.watcher_hub import Watcher
@@ -32,6 +32,7 @@ __all__ = [
     "Outcome",
     "RecoveryJob",
     "Request",
+    "SaveJob",
     "SavedStoreError",
     "Stats",
     "Store",

@@ -18,7 +18,7 @@ Source: etcd v2store/store.go (3.5.1; updating a folder's TTL as in 3.4).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from balsad.v2store import events, paths
 from balsad.v2store.errors import (
@@ -44,6 +44,19 @@ STORE_VERSION: Final = 2
 _EXPIRES_NS_MIN: Final = 946_684_800_000_000_000
 
 
+class Keeper(Protocol):
+    """Who goes through the tree bit by bit and wants it as it was at one index."""
+
+    def keep(self, node: Node) -> None:
+        """Called before the value, index or expiry of a node is changed."""
+
+    def keep_children(self, folder: Node) -> None:
+        """Called before a child is added to a folder, replaced or removed."""
+
+    def close(self) -> None:
+        """Called when the whole tree is replaced: it is of no use any more."""
+
+
 class Store:
     def __init__(self, namespaces: tuple[str, ...] = (CLUSTER_NAMESPACE, KEYS_NAMESPACE)) -> None:
         self.version = STORE_VERSION
@@ -55,6 +68,7 @@ class Store:
         self.counters = Counters()
         self.hub = WatcherHub()
         self.ttl_heap = TtlHeap()
+        self.keepers: list[Keeper] = []
         self._read_only = frozenset((*namespaces, "/"))
 
     def add_namespaces(self) -> None:
@@ -65,6 +79,8 @@ class Store:
 
     def replace_tree(self, root: Node, ttl_heap: TtlHeap, current_index: int) -> None:
         """Have this tree, and this index, in place of one's own."""
+        for keeper in tuple(self.keepers):
+            keeper.close()
         self.root = root
         self.ttl_heap = ttl_heap
         self.current_index = current_index
@@ -205,6 +221,7 @@ class Store:
             value = node.value
         index = self.current_index + 1
         prev = node.view(now_ns)
+        self._let_keep(node)
         if not node.is_dir:
             # A folder keeps its modified index: like etcd 3.4; 3.5 fails here with code 300.
             node.value = value
@@ -248,6 +265,7 @@ class Store:
             raise
         self.current_index += 1
         prev = node.view(now_ns)
+        self._let_keep(node)
         if not refresh:
             node.value = value
         node.modified_index = self.current_index
@@ -380,6 +398,7 @@ class Store:
             child = node.children.get(name)
             if child is None:
                 child = Node(paths.join(node.path, name), self.current_index + 1, node, is_dir=True)
+                self._let_keep_children(node)
                 node.children[name] = child
             elif child.children is None:
                 self._refuse(NOT_DIR, child.path)
@@ -422,11 +441,22 @@ class Store:
                 self._refuse(NOT_FILE, path)
             self.ttl_heap.remove(there)
         node = Node(path, index, folder, value="" if is_dir else value, is_dir=is_dir, expires_ns=expires_ns)
+        self._let_keep_children(folder)
         folder.children[name] = node
         if expires_ns != PERMANENT:
             self.ttl_heap.push(node)
         self.current_index = index
         return Event(action, node.view(now_ns), etcd_index=index)
+
+    def _let_keep(self, node: Node) -> None:
+        if self.keepers:
+            for keeper in self.keepers:
+                keeper.keep(node)
+
+    def _let_keep_children(self, folder: Node) -> None:
+        if self.keepers:
+            for keeper in self.keepers:
+                keeper.keep_children(folder)
 
     def _set_expiry(self, node: Node, expires_ns: int) -> None:
         if expires_ns == PERMANENT:
@@ -438,6 +468,7 @@ class Store:
     def _remove(self, node: Node, event: Event) -> None:
         """Take `node` and all below it out, and tell who watches any of it."""
         assert node.parent is not None and node.parent.children is not None
+        self._let_keep_children(node.parent)
         del node.parent.children[node.name]
         hub, heap = self.hub, self.ttl_heap
         if node.children and not (hub.is_idle() and len(heap) == 0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from balsad.config import load
 from balsad.env.real import RealDisk
 from balsad.proto import rpc_pb2 as rpc
 from balsad.server import snapshots
+from balsad.server.tree_saves import TreeSaves
 from balsad.storage import DefragJob, defrag
 from balsad.storage.bolt import digest
 from balsad.storage.wal.sync_choice import SyncChoice
+from balsad.v2store import SaveJob, save
 from tests.unit.server.server_kit import Running, in_loop, new_call, running
 
 KEYS = 300
@@ -301,5 +304,54 @@ def test_the_value_cache_is_as_large_as_one_says(tmp_path: Path) -> None:
             assert not life.member.store.cache.kvs
             assert life.member.store.get(b"k007") is not None
             assert not life.member.store.cache.kvs
+
+    in_loop(scenario())
+
+
+def test_the_v2_tree_is_saved_between_turns_of_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is saved is the tree at the index of the snapshot, whatever is written meanwhile."""
+
+    async def scenario() -> None:
+        async with running(tmp_path, snapshot_count=KEYS - 10, backend_batch_interval_s=3600.0) as life:
+            tree = life.member.booted.tree
+            for number in range(2000):
+                tree.set(f"/1/folder{number % 3}/{number}", value="before")
+            wanted: list[bytes] = []
+            steps: list[int] = []
+            begin, step = TreeSaves.save, SaveJob.step
+
+            def begun(saves: TreeSaves, done: Callable[[bytes], None]) -> None:
+                wanted.append(save(tree))
+                steps.clear()
+                begin(saves, done)
+
+            def counted(job: SaveJob, count: int) -> bool:
+                steps.append(turns)
+                return step(job, count)
+
+            def beat() -> None:
+                nonlocal turns
+                turns += 1
+                if wanted:
+                    tree.set(f"/1/folder{turns % 3}/{turns}", value="after")
+                beats.append(loop.call_soon(beat))
+                del beats[:-1]
+
+            loop = asyncio.get_running_loop()
+            beats: list[asyncio.Handle] = []
+            turns = 0
+            monkeypatch.setattr(TreeSaves, "save", begun)
+            monkeypatch.setattr(SaveJob, "step", counted)
+            life.member.tree_saves.at_once = 100
+            beat()
+            await filled(life)
+            await life.until(lambda: not life.member.snapshots.is_idle, "the snapshot")
+            beats[0].cancel()
+            await life.until(lambda: life.member.snapshots.is_idle, "the snapshot")
+            newest = life.member.booted.snapshotter.load_newest()
+            assert newest is not None
+            assert [newest.data] == wanted
+            assert len(steps) >= 2000 // 100
+            assert len(set(steps)) == len(steps), "two slices in one turn of the loop"
 
     in_loop(scenario())

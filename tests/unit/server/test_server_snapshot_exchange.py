@@ -16,7 +16,7 @@ from balsad.server.disposal import AT_ONCE, Disposal
 from balsad.server.snapshot_preparation import Preparation
 from balsad.storage import Snapshotter
 from balsad.v2store import save
-from tests.unit.server.server_kit import FakeCall, Running, in_loop, running
+from tests.unit.server.server_kit import Running, in_loop, new_call, running
 
 KEYS = 400
 SLICE = 20
@@ -47,9 +47,9 @@ class Brought:
         return Message(MessageType.SNAP, self.member_id, LEADER, term=term, snapshot=snapshot)
 
 
-async def ask(life: Running, what: str, request: Any) -> FakeCall:
-    call = FakeCall()
-    getattr(life.member.service, what)(cast(Any, call), request)
+async def ask(life: Running, what: str, request: Any) -> Any:
+    call = new_call()
+    getattr(life.member.service, what)(call.given, request)
     return await life.answer(call)
 
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 
 import pytest
 
-from balsad.v2store import SavedStoreError, Store, deep_json, encode_event, go_time, recover, save
+from balsad.v2store import (
+    RecoveryJob,
+    SavedStoreError,
+    SaveJob,
+    Store,
+    V2Error,
+    deep_json,
+    encode_event,
+    go_time,
+    recover,
+    save,
+    saved,
+)
 from balsad.v2store.go_time import NS
+from balsad.v2store.node import Node
 
 NOW = 1_700_000_000 * NS
 
@@ -174,3 +189,120 @@ def test_broken_snapshots_say_where_and_change_nothing(broken: bytes, words: str
         recover(store, broken)
 
     assert save(store) == before
+
+
+def _change(store: Store, chances: random.Random) -> None:
+    folder = f"/1/d{chances.randrange(4)}"
+    path = f"{folder}/{chances.randrange(30)}" if chances.random() < 0.8 else folder
+    expires = NOW + chances.randrange(1, 50) * NS if chances.random() < 0.3 else 0
+    what = chances.randrange(7)
+    with contextlib.suppress(V2Error):
+        if what == 0:
+            store.create(path, value="c", expires_ns=expires, now_ns=NOW)
+        elif what == 1:
+            store.set(path, value=f"<{chances.random()}>", expires_ns=expires, now_ns=NOW)
+        elif what == 2:
+            store.update(path, value="u" if path != folder else "", expires_ns=expires, now_ns=NOW)
+        elif what == 3:
+            store.compare_and_swap(path, value="s", now_ns=NOW)
+        elif what == 4:
+            store.delete(path, is_dir=True, recursive=chances.random() < 0.5)
+        elif what == 5:
+            store.delete_expired_keys(NOW + chances.randrange(20) * NS)
+        else:
+            store.create(folder, value="unique", unique=True)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_save_in_slices_holds_the_tree_as_it_was_when_it_began(seed: int) -> None:
+    """However much is written between its slices, and whoever else saves at the same time."""
+    chances = random.Random(seed)
+    store = Store()
+    for _ in range(150):
+        _change(store, chances)
+    jobs: list[tuple[SaveJob, bytes]] = []
+    saved = 0
+    for _ in range(150):
+        if len(jobs) < 3 and chances.random() < 0.2:
+            jobs.append((SaveJob(store), save(store)))
+        _change(store, chances)
+        for job, wanted in tuple(jobs):
+            if job.step(chances.randrange(1, 9)):
+                assert job.data == wanted
+                assert job.is_closed
+                jobs.remove((job, wanted))
+                saved += 1
+    assert saved > 0 or jobs
+    for job, wanted in jobs:
+        job.step(1 << 30)
+        assert job.data == wanted
+    assert store.keepers == []
+
+
+def test_a_slice_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    for number in range(9000):
+        store.create(f"/1/many/{number * 7919 % 9000}", value="v")
+        store.create(f"/1/few{number % 100}/{number}", value="v")
+    written: list[int] = []
+    head = saved._head
+
+    def counted(node: Node) -> str:
+        written[-1] += 1
+        return head(node)
+
+    monkeypatch.setattr(saved, "_head", counted)
+    job = SaveJob(store)
+    written.append(0)
+    while not job.step(500):
+        written.append(0)
+    assert max(written) <= 500
+    assert sum(written) == 18_000 + 1 + 100 + 3
+    written.append(0)
+    assert job.data == save(store)
+
+    steps = 1
+    other = Store()
+    reader = RecoveryJob(job.data)
+    while not reader.step(500):
+        steps += 1
+    reader.hand_over(other)
+    assert steps >= 18_000 // 500
+    assert save(other) == job.data
+
+
+def test_a_save_of_a_tree_that_is_replaced_is_over() -> None:
+    store = make_store()
+    data = save(store)
+    job = SaveJob(store)
+    assert not job.step(1)
+    recover(store, data)
+    assert job.is_closed
+    assert store.keepers == []
+
+
+@pytest.mark.parametrize("name", ["a", "ä", "\u2028<", '"\\', "\x01", "\U0001f600", "\udcff", "\ud800x"])
+def test_names_of_all_kinds_are_read_node_by_node_as_at_once(name: str) -> None:
+    store = Store()
+    for number in range(5000):
+        store.create(f"/1/f/{number}", value=name)
+    store.create(f"/1/f/{name}", value=name)
+    data = save(store)
+    other = Store()
+    job = RecoveryJob(data)
+    while not job.step(100):
+        pass
+    job.hand_over(other)
+    at_once = RecoveryJob(b" " + data)  # which no Go program writes
+    assert at_once.step(1)
+    another = Store()
+    at_once.hand_over(another)
+    assert save(other) == save(another)
+    if name != "\ud800x":
+        assert save(other) == data or "\udcff" in name
+
+
+@pytest.mark.parametrize("cut", [20, 100, 250, 400, -1, -30, -400])
+def test_a_torn_tree_is_refused_as_json_is(cut: int) -> None:
+    with pytest.raises(SavedStoreError):
+        recover(Store(), save(make_store())[:cut])
