@@ -14,7 +14,7 @@ import pytest
 
 from balsad.proto import auth_pb2
 from balsad.proto import rpc_pb2 as rpc
-from tests.interop.auth_calls import AuthCalls, connect
+from tests.interop.auth_calls import ROOT, AuthCalls, connect
 from tests.interop.servers import HeldPort, balsad, program, programs, real, start
 
 pytest.importorskip("jwt")
@@ -246,3 +246,16 @@ def test_a_watch_needs_the_right_to_read_when_it_begins(name: str, tmp_path: Pat
                 True,
                 "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
             )
+
+
+def test_it_is_root_who_moves_the_leader(tmp_path: Path) -> None:
+    """Source: authMaintenanceServer of 3.5.28; in 3.5.1 anybody may."""
+    with start(balsad(), tmp_path / "data", "--bcrypt-cost=4") as member, connect(member.address) as calls:
+        furnish(calls)
+        request = rpc.MoveLeaderRequest(targetID=5)
+        for token, said in (
+            (None, "auth: user name is empty"),
+            (calls.login("u", "pw"), "auth: permission denied"),
+            (calls.login(*ROOT), "etcdserver: bad leader transferee"),
+        ):
+            assert said in str(calls.outcome("Maintenance/MoveLeader", request, token))

@@ -66,8 +66,13 @@ def _start(command: Command, console: Console) -> None:
         _fail(console, problem)
     logs.set_up(level="debug" if flags.on("debug") else "info")
     from balsad.config import StartError
+    from balsad.env.descriptors import raise_descriptor_limit
+    from balsad.env.heap import keep_freed_memory
     from balsad.proxy import serve
 
+    # A client takes one, and there may be thousands.
+    raise_descriptor_limit()
+    keep_freed_memory()
     try:
         settings = _settings(flags, console)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

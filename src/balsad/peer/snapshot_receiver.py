@@ -133,7 +133,9 @@ class SnapshotReceiver:
         try:
             try:
                 # A large file: in a thread, while raft goes on.
+                began = self._clock()
                 await loop.run_in_executor(None, self._disk.fsync, self._fd)
+                self._snapshotter.on_db_fsync(self._clock() - began)
             finally:
                 self._close()
             if self._disk.exists(path):
@@ -148,6 +150,7 @@ class SnapshotReceiver:
             self._discard()
             raise
         took = self._clock() - self._begun
+        self._snapshotter.on_db_save(took)
         log.info("saved database snapshot to disk", extra={"path": path, **self._size_fields("bytes", "size")})
         log.info(
             "received and saved database snapshot",

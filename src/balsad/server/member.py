@@ -207,6 +207,8 @@ class Member:
         self.applier.on_compaction = self.compactions.start
         backend.before_commit.append(self._before_commit)
         booted.snapshotter.on_fsync = self.metrics.snap_fsync_s.observe
+        booted.snapshotter.on_db_fsync = self.metrics.snap_db_fsync_s.observe
+        booted.snapshotter.on_db_save = self.metrics.snap_db_save_s.observe
         booted.snapshotter.on_marshalled = self.metrics.snap_save_marshalling_s.observe
         self.tree_saves = TreeSaves(booted.tree, failed=self._failed)
         self.snapshots = Snapshots(

@@ -88,6 +88,9 @@ class Snapshotter:
         self._disk = disk
         self.path = path
         self.on_fsync: Callable[[float], None] = _nobody
+        self.on_db_fsync: Callable[[float], None] = _nobody
+        self.on_db_save: Callable[[float], None] = _nobody
+        """Told how many seconds it took to sync a received db, and to receive and save it."""
         """Told how many seconds each file waited for the disk."""
         self.on_marshalled: Callable[[float], None] = _nobody
         """Told how many seconds it took to make the bytes of each .snap file."""

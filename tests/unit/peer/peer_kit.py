@@ -162,7 +162,16 @@ class Db:
 class End:
     """One member's transport and port."""
 
-    def __init__(self, transport: PeerTransport, listener: PeerListener, inbox: Inbox, pages: Pages, url: str) -> None:
+    def __init__(
+        self,
+        transport: PeerTransport,
+        listener: PeerListener,
+        inbox: Inbox,
+        pages: Pages,
+        url: str,
+        snapshotter: Snapshotter,
+    ) -> None:
+        self.snapshotter = snapshotter
         self.transport = transport
         self.listener = listener
         self.inbox = inbox
@@ -187,12 +196,11 @@ async def end(
     env = real_env()
     transport = PeerTransport(member_id=member_id, cluster_id=cluster_id, urls=[url], backend=inbox, env=env, tls=tls)
     folder.mkdir(parents=True, exist_ok=True)
-    listener = peer_server(
-        transport, pages, disk=env.disk, snapshotter=Snapshotter(env.disk, str(folder)), tls=tls, http2=http2
-    )
+    snapshotter = Snapshotter(env.disk, str(folder))
+    listener = peer_server(transport, pages, disk=env.disk, snapshotter=snapshotter, tls=tls, http2=http2)
     await listener.listen_bound(sock, secure=tls is not None)
     try:
-        yield End(transport, listener, inbox, pages, url)
+        yield End(transport, listener, inbox, pages, url, snapshotter)
     finally:
         transport.stop()
         listener.close()

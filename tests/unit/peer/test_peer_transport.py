@@ -482,6 +482,9 @@ def test_a_snapshot_arrives_whole_before_raft_hears_of_it(run: Run, tmp_path: Pa
     async def work() -> None:
         async with end(1, tmp_path / "a") as one, end(2, tmp_path / "b") as other:
             await join(one, other)
+            took: dict[str, float] = {}
+            other.snapshotter.on_db_fsync = lambda seconds: took.update(sync=seconds)
+            other.snapshotter.on_db_save = lambda seconds: took.update(save=seconds)
             db = Db(bytes(range(256)) * 20_000)
             message = Message(
                 MessageType.SNAP, to=2, from_=1, term=4, snapshot=Snapshot(0x77, 3, ConfState((1, 2)), b"{}")
@@ -496,6 +499,7 @@ def test_a_snapshot_arrives_whole_before_raft_hears_of_it(run: Run, tmp_path: Pa
             assert (counts.snapshot_sends, counts.snapshot_sends_in_flight, counts.snapshot_send_failures) == (1, 0, 0)
             counts = other.transport.counts[1]
             assert (counts.snapshot_receives, counts.snapshot_receives_in_flight) == (1, 0)
+            assert 0 < took["sync"] < took["save"]
 
     run(work())
 
