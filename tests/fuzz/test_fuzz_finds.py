@@ -23,6 +23,7 @@ from balsad.storage.bolt import check
 from balsad.storage.wal import INLINE, Wal, WalOptions, WalSnapshot, read_log
 from balsad.storage.wal.record import encode_record
 from balsad.storage.wal.replay import WalError
+from balsad.transport.http1_request import CHUNK_LINE_MAX, BadRequestError, ChunkedBody
 from balsad.v2store.go_time import format_ns, parse_ns
 from balsad.wire import GROUPS_MAX, WireError, skip_field
 from tests.fuzz.file_targets import PAGE, _database, _inode
@@ -216,3 +217,19 @@ def test_a_freelist_that_is_said_to_have_four_billion_pages() -> None:
     inode = view.mapping._inode  # type: ignore[attr-defined]
     struct.pack_into("<QHHI", inode.content, 5 * PAGE, 5, 0x10, 0, (1 << 32) - 1)
     assert any("out of bounds" in problem for problem in check(view))
+
+
+# Requests.
+
+
+@pytest.mark.parametrize("step", [1000, 100_000])
+def test_a_line_of_a_chunked_body_is_too_long_however_it_comes(step: int) -> None:
+    """Come whole it was taken."""
+    body = b"5\r\nhello\r\n0\r\nA: " + b"b" * CHUNK_LINE_MAX + b"\r\n\r\n"
+    reader = ChunkedBody(1 << 20)
+    rest = b""
+    with pytest.raises(BadRequestError):
+        for at in range(0, len(body), step):
+            rest += body[at : at + step]
+            _, used = reader.feed(rest, 0)
+            rest = rest[used:]

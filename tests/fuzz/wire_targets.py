@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -114,32 +115,54 @@ _ANSWERS: Final = (
 
 
 def _check_http2_server(data: bytes) -> str:
-    toy = Toy()
-    client = RawClient(toy, secure=bool(data[:1] < b"\x80"), sink_limit=3000)
+    """However the bytes are cut, a call is answered with the same: what comes whole goes ways of its own."""
     whole, parts = pieces(data)
-    if whole:
-        for part in parts:
-            if client.sink.over:
-                break
-            client.send(part)
-            client.sink.client_reads()
+    secure = bool(data[:1] < b"\x80")
+    outcome, answers = _hear_session(parts if whole else [], secure)
+    if len(parts) > 1:
+        _, together = _hear_session([whole], secure)
+        for stream_id, answer in answers.items():
+            other = together.get(stream_id)
+            if answer.ended and other is not None and other.ended and not answer.reset and not other.reset:
+                assert answer == other, f"stream {stream_id}: {answer} in pieces, {other} at once"
+    return outcome
+
+
+def _hear_session(parts: list[bytes], secure: bool) -> tuple[str, dict[int, kit.Answer]]:
+    toy = Toy()
+    client = RawClient(toy, secure=secure, sink_limit=3000)
+    for part in parts:
+        if client.sink.over:
+            break
+        client.send(part)
+        client.sink.client_reads()
     connection = client.connection
     limits = toy.server.limits
     assert connection.queued_bytes >= 0
     assert connection.partial_bytes >= 0
     assert len(connection.streams) <= limits.streams_max
     toy.loop.advance(0.5)
+    for _ in range(100):
+        if client.sink.over or not client.sink.unread:
+            break
+        client.sink.client_reads()
+        toy.loop.turn()
     over = client.sink.over
     goaway = client.goaway
+    answers = client.answers
     connection.connection_lost(None)
     assert not connection.streams
     assert connection.queued_bytes == connection.partial_bytes == 0
     # Whatever that was, others are served.
     assert RawClient(toy).open().ask("/toy.Toy/Echo", b"x").messages == [b"x"]
     if goaway is not None:
-        return f"refused: {goaway!r}"
-    answered = sum(answer.ended for answer in client.answers.values())
-    return f"{'closed' if over else 'open'} {min(answered, 9)}"
+        return f"refused: {goaway[2].decode(errors='replace')}", answers
+    answered = sum(answer.ended for answer in answers.values())
+    kinds = {
+        answer.reset if answer.reset is not None else f"{len(answer.headers)}{bool(answer.data)}"
+        for answer in answers.values()
+    }
+    return f"{'closed' if over else 'open'} {min(answered, 9)} {sorted(map(str, kinds))}", answers
 
 
 def _sessions() -> list[bytes]:
@@ -164,7 +187,55 @@ def _sessions() -> list[bytes]:
             session += kit.window_update(stream_id, 1000)
         session += frame(kit.RST, 0, 7, b"\0\0\0\x08") + frame(kit.PING, 0, 0, b"12345678") + kit.settings((4, 100))
         found += [b"\xff" + session, b"\x1f" + session]
-    return found
+    session = hello + _usual_calls()
+    return [*found, b"\xff" + session, b"\x7b" + session, b"\xff" + hello + _unusual_calls()]
+
+
+_USUAL: Final = (("Echo", b"x"), ("Echo", b"many300"), ("Echo", b"missing"), ("Soon", b"s"), ("Hold", b"h"))
+
+
+def _usual_calls() -> bytes:
+    """Whole calls, as clients send them that keep no header table, again and again the same: the fast lane."""
+    encoder = hpack.Encoder()
+    encoder.header_table_size = 0
+    session = b""
+    stream_id = 1
+    for _ in range(3):
+        for method, body in (
+            ("Echo", b"x"),
+            ("Echo", b"many300"),
+            ("Echo", b"missing"),
+            ("Soon", b"s"),
+            ("Hold", b"h"),
+        ):
+            for extra in ((), (("grpc-timeout", f"{stream_id}S"),)):
+                block = bytes(encoder.encode(kit.request_fields(f"/toy.Toy/{method}", *extra)))
+                session += frame(kit.HEADERS, kit.END_HEADERS, stream_id, block)
+                session += frame(kit.DATA, kit.END_STREAM, stream_id, message(body))
+                stream_id += 2
+    heads = b""
+    bodies = b""
+    for late_id in (stream_id, stream_id + 2, stream_id + 4):
+        block = bytes(encoder.encode(kit.request_fields("/toy.Toy/Echo")))
+        heads += frame(kit.HEADERS, kit.END_HEADERS, late_id, block)
+        bodies += frame(kit.DATA, kit.END_STREAM, late_id, message(b"later"))
+    return session + heads + bodies
+
+
+def _unusual_calls() -> bytes:
+    """A block in three frames, padding, priority, a compressed message, a page."""
+    encoder = hpack.Encoder()
+    block = bytes(encoder.encode(kit.request_fields("/toy.Toy/Echo", ("grpc-encoding", "gzip"))))
+    session = frame(kit.HEADERS, 0, 1, block[:5]) + frame(kit.CONTINUATION, 0, 1, block[5:9])
+    session += frame(kit.CONTINUATION, kit.END_HEADERS, 1, block[9:])
+    session += frame(kit.DATA, kit.END_STREAM, 1, message(gzip(b"text" * 50), 1))
+    block = bytes(encoder.encode(kit.request_fields("/toy.Toy/Soon")))
+    session += frame(kit.HEADERS, kit.END_HEADERS | 0x28, 3, b"\2" + bytes(5) + block + b"\0\0")
+    session += frame(kit.DATA, kit.END_STREAM | 8, 3, b"\3" + message(b"padded") + bytes(3))
+    page = [(":method", "POST"), (":scheme", "https"), (":path", "/page"), (":authority", "toy")]
+    session += frame(kit.HEADERS, kit.END_HEADERS, 5, bytes(encoder.encode(page)))
+    session += frame(kit.DATA, 0, 5, b"body") + frame(kit.DATA, kit.END_STREAM, 5, b"more")
+    return session
 
 
 _FRAMES: Final = (
@@ -177,6 +248,8 @@ _FRAMES: Final = (
     frame(kit.GOAWAY, 0, 0, bytes(8)),
     frame(kit.CONTINUATION, 0, 1),
     frame(kit.PRIORITY, 0, 3, bytes(5)),
+    frame(kit.DATA, kit.END_STREAM, 61, message(b"word")),
+    kit.stateless_block(kit.request_fields("/toy.Toy/Echo")),
 )
 
 # A server's frames, and the client that takes them.
@@ -289,7 +362,20 @@ def _check_words(data: bytes) -> str:
 
 
 def _check_http1(data: bytes) -> str:
-    _, parts = pieces(data)
+    whole, parts = pieces(data)
+    written = _hear_http1(parts)
+    if not written:
+        return "nothing"
+    assert written.startswith(b"HTTP/1."), written[:40]
+    together = _hear_http1([whole])
+    assert written == together, f"{written!r} in pieces, {together!r} at once"
+    statuses = re.findall(rb"^HTTP/1\.[01] (\d\d\d)", written, re.MULTILINE)
+    # In letters, as the engine takes numbers for alike.
+    told = b" ".join(statuses[:4]).translate(bytes.maketrans(b"0123456789", b"abcdefghij")).decode()
+    return ("refused: " if written[9:10] not in b"12" else "") + told
+
+
+def _hear_http1(parts: list[bytes]) -> bytes:
     client = RawHttp1(secure=False)
     for part in parts:
         if client.sink.over:
@@ -298,10 +384,7 @@ def _check_http1(data: bytes) -> str:
         client.sink.client_reads()
     written = bytes(client.sink.written)
     client.connection.connection_lost(None)
-    if not written:
-        return "nothing"
-    assert written.startswith(b"HTTP/1."), written[:40]
-    return ("refused: " if written[9:10] not in b"12" else "") + written[9:12].decode()
+    return written
 
 
 _REQUESTS: Final = (

@@ -192,7 +192,9 @@ def _decode(kind: type[M], data: bytes, pos: int, end: int) -> M:
                 numbers: list[int] = []
                 while pos < stop:
                     number, pos = _read_uvarint(data, pos)
-                    numbers.append(number)
+                    numbers.append(_scalar(code, number))
+                if pos != stop:
+                    raise CodecError("unexpected end of message")
                 values[item.name] = [*values.get(item.name, ()), *numbers]
                 continue
             if code == BOOL:
@@ -224,6 +226,12 @@ def _decode(kind: type[M], data: bytes, pos: int, end: int) -> M:
     if pos != end:
         raise CodecError("unexpected end of message")
     return message
+
+
+def _scalar(code: int, number: int) -> int:
+    if code == BOOL:
+        return number != 0
+    return number - (1 << 64) if code == INT64 and number >> 63 else number
 
 
 def _read_uvarint(data: bytes, pos: int) -> tuple[int, int]:

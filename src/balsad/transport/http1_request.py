@@ -190,9 +190,10 @@ class ChunkedBody:
                 pos += len(part)
                 continue
             stop = data.find(b"\n", pos)
+            # However it comes: a line that is too long is refused, too, when its end is here already.
+            if (stop if stop >= 0 else len(data)) - pos > CHUNK_LINE_MAX:
+                raise BadRequestError("400 Bad Request")
             if stop < 0:
-                if len(data) - pos > CHUNK_LINE_MAX:
-                    raise BadRequestError("400 Bad Request")
                 return False, pos
             line = data[pos:stop].removesuffix(b"\r")
             pos = stop + 1

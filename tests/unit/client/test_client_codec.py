@@ -174,3 +174,13 @@ def test_a_set_message_is_written_even_if_it_is_empty() -> None:
     assert codec.encode(messages.RequestOp(request_range=messages.RangeRequest())) == b"\x0a\x00"
     assert codec.encode(messages.Compare(value=b"")) == b"\x3a\x00"
     assert codec.encode(messages.PutResponse()) == b""
+
+
+def test_packed_numbers_are_read_as_single_ones() -> None:
+    """Of a repeated field: with their sign, and none that reaches beyond the field's end. Found by fuzzing."""
+    minus_two = b"\xfe" + b"\xff" * 8 + b"\x01"
+    packed = codec.decode(messages.WatchCreateRequest, b"\x2a\x0b\x01" + minus_two)
+    single = codec.decode(messages.WatchCreateRequest, b"\x28\x01\x28" + minus_two)
+    assert packed == single == messages.WatchCreateRequest(filters=[1, -2])
+    with pytest.raises(CodecError):
+        codec.decode(messages.WatchCreateRequest, b"\x2a\x01\x80\x01")
