@@ -49,7 +49,7 @@ MODULES = """
     storage/overlay storage/backend
     storage/wal/record storage/wal/replay storage/wal/writer
     storage/bolt/page storage/bolt/tree storage/bolt/tx storage/bolt/freelist storage/bolt/bulk storage/bolt/digest
-    storage/bolt/reach storage/bolt/check
+    storage/bolt/reach storage/bolt/runs storage/bolt/check
     mvcc/*
     lease/*
     transport/call transport/stream transport/frames transport/header_block transport/methods transport/timers

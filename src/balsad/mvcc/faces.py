@@ -9,6 +9,15 @@ Stretch = tuple[bytes, int, tuple[int, ...], tuple[int, ...]]
 """Rows in order: bytes, where in them key, value, key, value, ... begin, sizes of the keys, sizes of the values."""
 
 
+class Run(Protocol):
+    """Rows in order. `starts` says where in `data` each row's name begins, if all have the size that was asked for."""
+
+    data: bytes
+    starts: list[int]
+
+    def stretches(self) -> Iterator[Stretch]: ...
+
+
 class StoreBackend(Protocol):
     """The part of `storage.Backend` that the store uses."""
 
@@ -29,6 +38,9 @@ class StoreBackend(Protocol):
 
     def stretches(self, bucket: bytes) -> Iterator[Stretch]:
         """All rows of a bucket. Nobody may write meanwhile."""
+
+    def runs(self, bucket: bytes, key_size: int) -> Iterator[Run] | None:
+        """All rows of a bucket, in pieces of many; None if there is no such way to them."""
 
     def stretches_between(
         self, bucket: bytes, start: bytes, end: bytes, page_bytes: int

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from balsad.merge_sort import MergeSort
 from balsad.mvcc.faces import LeaseAttacher, StoreBackend, Stretch
+from balsad.mvcc.first_puts import PutTwiceError, take_first_puts
 from balsad.mvcc.key_index import KeyIndex
 from balsad.mvcc.key_value import create_and_version, lease_of
 from balsad.mvcc.revision import (
@@ -45,12 +46,15 @@ def restore(backend: StoreBackend, leases: LeaseAttacher) -> RestoreJob:
     Source: etcd server/mvcc kvstore.go restore.
     """
     # Millions of tuples that all stay: looking through them for garbage again and again takes a third of the time.
-    job = RestoreJob(backend, leases)
+    job = RestoreJob(backend, leases, in_one_piece=True)
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while not job.step(sys.maxsize):
-            pass
+        try:
+            _finish(job)
+        except PutTwiceError:
+            job = RestoreJob(backend, leases)
+            _finish(job)
     finally:
         if collecting:
             if len(job.index.live) >= FREEZE_KEYS_MIN:
@@ -61,14 +65,22 @@ def restore(backend: StoreBackend, leases: LeaseAttacher) -> RestoreJob:
     return job
 
 
+def _finish(job: RestoreJob) -> None:
+    while not job.step(sys.maxsize):
+        pass
+
+
 class RestoreJob:
     """Reads what a backend holds, to which nobody writes meanwhile; a store takes the outcome over.
 
     `leases` are those of the same backend, still without keys; they are all there at the first step.
     """
 
-    def __init__(self, backend: StoreBackend, leases: LeaseAttacher) -> None:
-        """Raises: StorageError."""
+    def __init__(self, backend: StoreBackend, leases: LeaseAttacher, *, in_one_piece: bool = False) -> None:
+        """`in_one_piece`: the first step takes as long as it needs, and may raise PutTwiceError.
+
+        Raises: StorageError.
+        """
         backend.create_bucket(KEY_BUCKET)
         backend.create_bucket(META_BUCKET)
         self.index = KeyIndex()
@@ -78,7 +90,9 @@ class RestoreJob:
         self._backend = backend
         self._leases = leases
         self._lease_by_key: dict[bytes, int] = {}
-        self._stretches: Iterator[Stretch] | None = backend.stretches(KEY_BUCKET)
+        self._stretches: Iterator[Stretch] | None = (
+            self._but_first_puts() if in_one_piece else backend.stretches(KEY_BUCKET)
+        )
         self._main: Any = -1
         self._live: MergeSort[bytes] | None = None
         self._dead: MergeSort[bytes] | None = None
@@ -221,8 +235,25 @@ class RestoreJob:
             reason = f"bucket key, row {name}: expected a revision and its KeyValue, found {kv}"
             raise StorageError(self._backend.path, reason) from error
         self._main = main
-        self.newest = max(main, 1)
+        self.newest = max(main, self.newest)
         return ended
+
+    def _but_first_puts(self) -> Iterator[Stretch]:
+        """The rows that have to be looked at one by one: those that stand among others than first puts.
+
+        All do where keys hang on leases. Raises: PutTwiceError.
+        """
+        runs = self._backend.runs(KEY_BUCKET, ROW_KEY_SIZE) if not len(self._leases) else None
+        if runs is None:
+            yield from self._backend.stretches(KEY_BUCKET)
+            return
+        live: dict[bytes, Any] = self.index.live
+        for run in runs:
+            newest = take_first_puts(live, run.data, run.starts)
+            if newest:
+                self.newest = max(newest, self.newest)
+            else:
+                yield from run.stretches()
 
 
 def _stored_revision(backend: StoreBackend, name: bytes) -> int:

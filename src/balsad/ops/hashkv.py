@@ -15,7 +15,7 @@ from balsad.mvcc import NoLeases, Store
 from balsad.ops.db_file import open_db
 from balsad.ops.errors import OpsError
 from balsad.storage import StorageError
-from balsad.storage.bolt import Stretch, View
+from balsad.storage.bolt import LeafRun, Stretch, View, leaf_runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,12 @@ class _ReadOnly:
             return []
         keys, values = self._view.scan(bucket, start, end, limit)
         return list(zip(keys, values, strict=True))
+
+    def runs(self, bucket: bytes, key_size: int) -> Iterator[LeafRun] | None:
+        mapping = self._view.mapping
+        if bucket not in self._view.buckets:
+            return None
+        return leaf_runs(self._view, bucket, key_size, lambda count, offset: mapping[offset : offset + count])
 
     def stretches(self, bucket: bytes) -> Iterator[Stretch]:
         return self._view.stretches(bucket) if bucket in self._view.buckets else iter(())

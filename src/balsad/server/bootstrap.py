@@ -111,7 +111,8 @@ class Booted:
 def boot(config: ServerConfig, env: Env, wal_options: WalOptions, existing: ExistingCluster | None = None) -> Booted:
     """Open, found, or have join the member of `config`.
 
-    `existing` is wanted by a member without a log of its own that joins others (`needs_existing`).
+    `existing` is wanted by a member without a log of its own that joins others (`needs_existing`). The backend's free
+    pages may still be unknown.
     Raises: StartError, StorageError.
     """
     disk = env.disk
@@ -127,7 +128,8 @@ def boot(config: ServerConfig, env: Env, wal_options: WalOptions, existing: Exis
     had_db = disk.exists(data_dir.db)
     if has_wal and not had_db and not _may_lack_db(env, data_dir):
         raise StartError(f"database file ({data_dir.db}) of the backend is missing")
-    backend = Backend.open(disk, data_dir.db, batch_limit=config.backend_batch_limit)
+    # To find the free pages is the less work when the store has read its rows already.
+    backend = Backend.open(disk, data_dir.db, batch_limit=config.backend_batch_limit, free_pages_later=True)
     try:
         schema.create_all_buckets(backend)
         snapshotter.clean_up()

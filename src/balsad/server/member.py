@@ -130,6 +130,7 @@ class Member:
             hash_compactions=config.compact_hash_check,
         )
         self.store.restore()
+        backend.find_free_pages()
         log.info("kvstore restored", extra={"current-rev": self.store.current_revision})
         self.alarms = Alarms(backend)
         self.auth = self._open_auth(booted)

@@ -22,6 +22,7 @@ from balsad.storage.bolt.db import Database
 from balsad.storage.bolt.digest import ContentHashJob
 from balsad.storage.bolt.errors import BucketNotFoundError
 from balsad.storage.bolt.page import KEY_SIZE_MAX
+from balsad.storage.bolt.runs import LeafRun, leaf_runs
 from balsad.storage.bolt.snapshot import BackendSnapshot
 from balsad.storage.bolt.tree import Stretch, stretch_of
 from balsad.storage.bolt.tx import FILL_APPEND, FILL_DEFAULT, WriteTx
@@ -210,13 +211,15 @@ class Backend:
         self._note_size()
 
     @staticmethod
-    def open(disk: Disk, path: str, *, batch_limit: int = BATCH_LIMIT, sync: bool = True) -> Backend:
+    def open(
+        disk: Disk, path: str, *, batch_limit: int = BATCH_LIMIT, sync: bool = True, free_pages_later: bool = False
+    ) -> Backend:
         """Open the database file, or make it; unfinished defrag files beside it are removed.
 
-        Without `sync` a power cut may lose or break it (etcd's --unsafe-no-fsync).
+        Without `sync` a power cut may lose or break it (etcd's --unsafe-no-fsync). `free_pages_later`: see Database.
         Raises: DatabaseLockedError, CorruptDatabaseError, StorageError.
         """
-        database = Database.open(disk, path, sync=sync)
+        database = Database.open(disk, path, sync=sync, free_pages_later=free_pages_later)
         folder, name = os.path.split(path)
         try:
             for other in disk.listdir(folder or "."):
@@ -355,6 +358,16 @@ class Backend:
         items = self.scan(bucket, b"", None)
         return iter((stretch_of([key for key, _ in items], [value for _, value in items]),))
 
+    def runs(self, bucket: bytes, key_size: int) -> Iterator[LeafRun] | None:
+        """All items of a bucket as `leaf_runs` gives them, if all are in the file; nobody may write meanwhile.
+
+        Raises: BucketNotFoundError, CorruptDatabaseError.
+        """
+        view = self.database.view
+        if bucket in view.buckets and bucket not in self.in_flight and not self.pending_of(bucket):
+            return leaf_runs(view, bucket, key_size, self.database.read)
+        return None
+
     def stretches_between(
         self, bucket: bytes, start: bytes, end: bytes, page_bytes: int
     ) -> tuple[list[Stretch], bytes | None]:
@@ -455,7 +468,9 @@ class Backend:
         database = self.database
         view = database.view
         self._size = view.high_water * view.page_size
-        self._size_in_use = self._size - database.freelist.free_count * view.page_size
+        self._size_in_use = -1
+        if database.knows_free_pages:
+            self._size_in_use = self._size - database.freelist.free_count * view.page_size
 
     @property
     def size(self) -> int:
@@ -465,7 +480,14 @@ class Backend:
     @property
     def size_in_use(self) -> int:
         """`size` without the pages that were free after the last commit: etcd's dbSizeInUse."""
+        if self._size_in_use < 0:
+            self.find_free_pages()
         return self._size_in_use
+
+    def find_free_pages(self) -> None:
+        """What `free_pages_later` left, if no commit has done it. Raises: CorruptDatabaseError."""
+        self.database.find_free_pages()
+        self._note_size()
 
     @property
     def open_readers(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from balsad.mvcc.faces import Stretch
+from balsad.mvcc.faces import Run, Stretch
 
 
 class MemoryBackend:
@@ -44,6 +44,9 @@ class MemoryBackend:
     def stretches(self, bucket: bytes) -> Iterator[Stretch]:
         for key, value in self.scan(bucket, b"", None):
             yield key + value, 0, (len(key),), (len(value),)
+
+    def runs(self, bucket: bytes, key_size: int) -> Iterator[Run] | None:
+        return None
 
     def stretches_between(
         self, bucket: bytes, start: bytes, end: bytes, page_bytes: int

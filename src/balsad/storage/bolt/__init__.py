@@ -6,6 +6,7 @@ from balsad.storage.bolt.db import Database
 from balsad.storage.bolt.digest import ContentHash, hash_contents
 from balsad.storage.bolt.errors import BucketNotFoundError, CorruptDatabaseError, DatabaseLockedError
 from balsad.storage.bolt.freelist import Freelist
+from balsad.storage.bolt.runs import LeafRun, leaf_runs
 from balsad.storage.bolt.tree import Stretch, View
 from balsad.storage.bolt.tx import FILL_APPEND, FILL_DEFAULT, WriteTx
 
@@ -19,9 +20,11 @@ __all__ = [
     "Database",
     "DatabaseLockedError",
     "Freelist",
+    "LeafRun",
     "Stretch",
     "View",
     "WriteTx",
     "check",
     "hash_contents",
+    "leaf_runs",
 ]

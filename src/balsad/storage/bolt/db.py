@@ -59,7 +59,7 @@ def empty_database(page_size: int = DEFAULT_PAGE_SIZE) -> bytes:
 class Database:
     """The open file. One owner; only `write` may run beside it in another thread."""
 
-    __slots__ = ("_disk", "_fd", "_file_size", "_open", "_pinned", "_sync", "failure", "freelist", "path", "view")
+    __slots__ = ("_disk", "_fd", "_file_size", "_freelist", "_open", "_pinned", "_sync", "failure", "path", "view")
 
     def __init__(self, disk: Disk, path: str, fd: int, *, sync: bool) -> None:
         self.path = path
@@ -73,13 +73,18 @@ class Database:
         self._file_size = disk.size(fd)
         self.view = View(path, meta, self._map())
         self.view.load_buckets()
-        self.freelist = Freelist()
+        # None until the free pages are known.
+        self._freelist: Freelist | None = Freelist()
 
     @staticmethod
-    def open(disk: Disk, path: str, *, read_only: bool = False, sync: bool = True) -> Database:
+    def open(
+        disk: Disk, path: str, *, read_only: bool = False, sync: bool = True, free_pages_later: bool = False
+    ) -> Database:
         """Open the file; make it when it is missing or empty.
 
         `read_only` takes no lock, changes nothing and finds no free pages. Without `sync` nothing is ever synced.
+        `free_pages_later`: they are found when `find_free_pages` is called, or else by the first commit; a bucket that
+        is read by runs until then spares most of the work.
         Raises: DatabaseLockedError, CorruptDatabaseError, StorageError.
         """
         try:
@@ -98,7 +103,10 @@ class Database:
                         disk.fdatasync(fd)
             database = Database(disk, path, fd, sync=sync)
             if not read_only:
-                database.load_freelist()
+                database._freelist = None
+                database.view.plain_leaves = bytearray(database.view.high_water)
+                if not free_pages_later:
+                    database.find_free_pages()
         except OSError as error:
             disk.close(fd)
             raise os_error(path, "open", error) from error
@@ -110,17 +118,34 @@ class Database:
     def _map(self) -> Mapping:
         return self._disk.map(self._fd, self._file_size)
 
-    def load_freelist(self) -> None:
-        """Read the stored freelist, or find what no bucket reaches."""
+    @property
+    def freelist(self) -> Freelist:
+        """Which pages are free. Raises: CorruptDatabaseError, when it has to be found out first."""
+        if self._freelist is None:
+            self._freelist = self._load_freelist()
+            self.view.plain_leaves = None
+        return self._freelist
+
+    @property
+    def knows_free_pages(self) -> bool:
+        return self._freelist is not None
+
+    def find_free_pages(self) -> None:
+        """Read the stored freelist, or find what no bucket reaches, unless it is known.
+
+        Raises: CorruptDatabaseError.
+        """
+        assert self.freelist is not None
+
+    def _load_freelist(self) -> Freelist:
         view = self.view
         page_id = view.meta.freelist
         if page_id == NO_FREELIST:
-            self.freelist = freelist_of(unreachable_pages(view))
-            return
+            return freelist_of(unreachable_pages(view))
         offset = page_id * view.page_size
         overflow = int.from_bytes(view.mapping[offset + 12 : offset + 16], "little")
         page = view.mapping[offset : offset + (overflow + 1) * view.page_size]
-        self.freelist = freelist_of(read_freelist_page(self.path, page_id, page, view.page_size, view.high_water))
+        return freelist_of(read_freelist_page(self.path, page_id, page, view.page_size, view.high_water))
 
     # ---- writing
 

@@ -23,13 +23,14 @@ _NO_OVERFLOW: Final = bytes(4)
 def unreachable_pages(view: View) -> list[int]:
     """The pages below the high water that the state does not use, ascending.
 
-    Reads every page's header and the flags of every item, which may be a bucket; of a large file that is a tenth of a
-    start, so leaves are looked into where they lie.
+    Reads every page's header and the flags of every item, which may be a bucket, but for those leaves of which
+    `view.plain_leaves` tells; of a large file it is a tenth of a start, so leaves are looked into where they lie.
     Raises: CorruptDatabaseError, also where a page is used twice.
     """
     mapping = view.mapping
     page_size = view.page_size
     high_water = view.high_water
+    plain_leaves = view.plain_leaves
     used = bytearray(high_water)
     used[0:2] = b"\1\1"
     freelist = view.meta.freelist
@@ -66,7 +67,15 @@ def unreachable_pages(view: View) -> list[int]:
             raise view.broken(page_id, "pages that are used once", "a second reference")
         used[page_id : page_id + length] = b"\1" * length
         if page[8] != LEAF:
-            stack.extend(view.branch(page_id).pages)
+            children = view.branch(page_id).pages
+            if plain_leaves is None:
+                stack.extend(children)
+                continue
+            for child in children:
+                if 2 <= child < high_water and plain_leaves[child] and not used[child]:
+                    used[child] = 1
+                else:
+                    stack.append(child)
             continue
         if not may_hold_buckets(page):
             continue
@@ -77,4 +86,9 @@ def unreachable_pages(view: View) -> list[int]:
                 root = decode_bucket(value).root
                 if root:
                     stack.append(root)
-    return [page_id for page_id in range(high_water) if not used[page_id]]
+    free: list[int] = []
+    page_id = used.find(b"\0")
+    while page_id >= 0:
+        free.append(page_id)
+        page_id = used.find(b"\0", page_id + 1)
+    return free

@@ -59,7 +59,7 @@ def decode_bucket(value: bytes) -> BucketRoot:
 class View:
     """One committed state of the file."""
 
-    __slots__ = ("branches", "buckets", "high_water", "mapping", "meta", "page_size", "path", "txid")
+    __slots__ = ("branches", "buckets", "high_water", "mapping", "meta", "page_size", "path", "plain_leaves", "txid")
 
     def __init__(self, path: str, meta: Meta, mapping: Mapping) -> None:
         self.path = path
@@ -70,6 +70,8 @@ class View:
         self.txid = meta.txid
         self.branches: dict[int, Branch] = {}
         self.buckets: dict[bytes, BucketRoot] = {}
+        # Of pages already read: 1 for a leaf of one page that holds no bucket. Kept until free pages are known.
+        self.plain_leaves: bytearray | None = None
 
     def load_buckets(self) -> None:
         """Read the names and roots of the top buckets; a View is of no use before."""
