@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Final, NoReturn
 
@@ -67,8 +68,16 @@ class Console:
 
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        if fd not in (1, 2):
+            raise
+        # As a Go program: who writes to a pipe that nobody reads ends by that signal. Its default action from the
+        # start would also end whoever writes to a connection that the server has just closed.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
 
 
 def read_all_stdin() -> bytes:

@@ -171,7 +171,7 @@ def _reason(error: OSError, *paths: str) -> str:
 def _server_tls(flags: FlagSet) -> ServerTls | None:
     """Towards clients. Raises: StartError."""
     from balsad.config import StartError
-    from balsad.transport import ServerTls
+    from balsad.transport import RevocationList, ServerTls
 
     ca, cert, key = flags.text("trusted-ca-file"), flags.text("cert-file"), flags.text("key-file")
     if not (ca or cert or key):
@@ -191,7 +191,9 @@ def _server_tls(flags: FlagSet) -> ServerTls | None:
         if path and not os.path.exists(path):
             raise StartError(f"open {path}: no such file or directory")
     _log.info("gRPC proxy server TLS", extra={"cert": cert, "key": key, "trusted-ca": ca})
-    return ServerTls(cert_file=cert, key_file=key, trusted_ca_file=ca, crl_file=flags.text("client-crl-file"))
+    revoked = flags.text("client-crl-file")
+    revocations = RevocationList(revoked) if revoked else None
+    return ServerTls(cert_file=cert, key_file=key, trusted_ca_file=ca, revocations=revocations)
 
 
 def _own_client_tls(tls: ServerTls | None, is_self_signed: bool) -> SSLContext | None:

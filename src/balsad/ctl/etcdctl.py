@@ -22,7 +22,8 @@ def main() -> None:
 
 def run(console: Console, args: list[str]) -> int:
     """Run etcdctl; gives its exit status."""
-    _die_of_signals()
+    # As a Go program: an interrupt ends the process by its signal.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     api = os.environ.pop("ETCDCTL_API", "")
     if api == "2":
         from balsad.ctl.etcdctl_v2 import run_v2
@@ -60,8 +61,3 @@ def _run_command(command: Command, console: Console, args: list[str]) -> None:
     module, _, function = command.run.partition(":")
     getattr(import_module(module), function)(Context(command, console), args)
 
-
-def _die_of_signals() -> None:
-    """As a Go program: an interrupt, or a pipe nobody reads, ends the process by its signal."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)

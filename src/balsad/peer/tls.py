@@ -21,7 +21,7 @@ from balsad.config import StartError, TlsConfig
 from balsad.go_quote import quote_go
 from balsad.observe.logs import get_logger
 from balsad.peer.self_signed import self_signed
-from balsad.transport import ServerTls
+from balsad.transport import RevocationList, ServerTls
 from balsad.transport.tls import CertificateKeeper, common_name, openssl_ciphers
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class PeerTls:
         self._is_self_signed = is_self_signed
         self._client: ssl.SSLContext | None = None
         self._client_stamp: tuple[int, ...] = ()
+        self._revocations = RevocationList(files.crl_file) if files.crl_file else None
         _check(files)
         try:
             self.server_context()
@@ -108,7 +109,6 @@ class PeerTls:
                 key_file=files.key_file,
                 trusted_ca_file=files.trusted_ca_file,
                 client_cert_auth=files.client_cert_auth,
-                crl_file=files.crl_file,
                 min_version=self._min_version,
                 max_version=self._max_version,
                 cipher_suites=self._cipher_suites,
@@ -147,6 +147,10 @@ class PeerTls:
         """Judge a client that connected from `remote_host`. Raises: CertificateRefusedError."""
         if not certificate:
             return
+        if self._revocations is not None:
+            refusal = self._revocations.refusal(certificate)
+            if refusal:
+                raise CertificateRefusedError(refusal)
         self.check_name(certificate)
         if not self.files.skip_client_san_verification:
             await check_address(certificate, remote_host)

@@ -7,6 +7,7 @@ from balsad.transport.http import HttpRequest, HttpResponder
 from balsad.transport.limits import DESCRIPTORS_RESERVED, Limits, Shares, share_descriptors
 from balsad.transport.listener import Listener
 from balsad.transport.methods import Headers, Method
+from balsad.transport.revocation import RevocationList
 from balsad.transport.rpc_server import RpcServer
 from balsad.transport.tls import ServerTls
 
@@ -20,6 +21,7 @@ __all__ = [
     "Limits",
     "Listener",
     "Method",
+    "RevocationList",
     "RpcServer",
     "ServerTls",
     "Shares",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import stat
@@ -26,6 +27,8 @@ from balsad.transport.tls_relay import HANDSHAKE, relay
 
 if TYPE_CHECKING:
     from balsad.transport.rpc_server import RpcServer
+
+log = logging.getLogger(__name__)
 
 WRITE_BUFFER_HIGH: Final = 256 << 10
 WRITE_BUFFER_LOW: Final = 64 << 10
@@ -126,6 +129,13 @@ class FirstBytes(asyncio.Protocol):
             return True
         certificate = self.transport.get_extra_info("peercert") or {}
         self.peer_name = common_name(certificate)
+        revocations = self.tls.revocations
+        if revocations is not None:
+            refusal = revocations.refusal(certificate)
+            if refusal:
+                address = _address(self.transport)
+                log.warning("rejected connection", extra={"remote-addr": address, "server-name": "", "error": refusal})
+                return False
         return self.tls.allows_peer is None or self.tls.allows_peer(certificate)
 
     def _leave(self) -> None:

@@ -10,7 +10,10 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from balsad.transport.revocation import RevocationList
 
 # What etcd's --cipher-suites calls them, and what OpenSSL does.
 CIPHER_SUITES: Final[dict[str, str]] = {
@@ -56,7 +59,8 @@ class ServerTls:
     """Whose client certificates are trusted; naming one makes a client certificate obligatory."""
     client_cert_auth: bool = False
     """A client certificate is obligatory, of the system's authorities if none are named."""
-    crl_file: str = ""
+    revocations: RevocationList | None = None
+    """Whose certificates are turned away after the handshake."""
     min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     max_version: ssl.TLSVersion | None = None
     cipher_suites: tuple[str, ...] = ()
@@ -106,9 +110,6 @@ def make_context(tls: ServerTls) -> ssl.SSLContext:
     elif tls.client_cert_auth:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         context.verify_mode = ssl.CERT_REQUIRED
-    if tls.crl_file:
-        context.load_verify_locations(tls.crl_file)
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 import socket
 import ssl
@@ -11,7 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from balsad.transport import Limits, ServerTls
+from balsad.transport import Limits, RevocationList, ServerTls
+from balsad.transport.revocation import revoked_serials
 from balsad.transport.tls import openssl_ciphers
 from tests.unit.transport.running_server import Authority, Running, read_all, wait_for
 from tests.unit.transport.wire_kit import (
@@ -207,6 +209,56 @@ def test_a_name_may_be_turned_away_after_the_handshake(
             assert ask_http(running, authority.client_context(bob)) == b""
         except (ssl.SSLError, OSError):
             pass
+
+
+@pytest.mark.parametrize("form", ["DER", "PEM"])
+def test_a_revoked_certificate_is_turned_away_and_an_old_list_counts(
+    form: str, authority: Authority, server_pair: tuple[str, str], client_pair: tuple[str, str], tmp_path: Path
+) -> None:
+    """Nothing but the list's serial numbers is asked for: OpenSSL would turn everybody away once it is out of date."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    revoked = x509.load_pem_x509_certificate(Path(client_pair[0]).read_bytes()).serial_number
+    key = serialization.load_pem_private_key((Path(authority.ca).parent / "ca.key").read_bytes(), None)
+    then = datetime.datetime(2021, 2, 28)
+    builder = x509.CertificateRevocationListBuilder().last_update(then).next_update(then + datetime.timedelta(7))
+    builder = builder.issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "toy-ca")]))
+    for serial in (5, revoked, 1 << 150):
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(then)
+        builder = builder.add_revoked_certificate(entry.build())
+    path = tmp_path / "revoked"
+    data = builder.sign(key, hashes.SHA256()).public_bytes(getattr(serialization.Encoding, form))
+    path.write_bytes(data)
+    assert revoked_serials(data) == {5, revoked, 1 << 150}
+    for length in range(len(data) if form == "DER" else 0):
+        with pytest.raises(ValueError, match="not a certificate revocation list"):
+            revoked_serials(data[:length])
+    tls = ServerTls(
+        cert_file=server_pair[0],
+        key_file=server_pair[1],
+        trusted_ca_file=authority.ca,
+        revocations=RevocationList(str(path)),
+    )
+    with Running(tls=tls) as running:
+
+        def is_served(pair: tuple[str, str]) -> bool:
+            try:
+                return ask_http(running, authority.client_context(pair)).endswith(b"/health")
+            except (ssl.SSLError, OSError):
+                return False
+
+        assert is_served(authority.issue("bob", "bob"))
+        assert not is_served(client_pair)
+        # Who cannot tell lets nobody in; a new list counts at once.
+        path.write_bytes(b"junk")
+        assert not is_served(authority.issue("bob", "bob"))
+        path.unlink()
+        assert not is_served(authority.issue("bob", "bob"))
+        fresh = x509.CertificateRevocationListBuilder().last_update(then).next_update(then)
+        fresh = fresh.issuer_name(x509.Name([])).sign(key, hashes.SHA256())
+        path.write_bytes(fresh.public_bytes(serialization.Encoding.DER))
+        assert is_served(client_pair)
 
 
 def test_files_that_are_not_there_or_no_certificate(tmp_path: Path, server_pair: tuple[str, str]) -> None:
