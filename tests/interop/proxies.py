@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from tests.interop.servers import HeldPort, Program, clean_environment, fetch, run_tool
+from tests.interop.servers import HeldPort, Program, clean_environment, fetch, programs, run_tool
 from tests.real import real_etcdctl
 
 START_S = 30.0
+T = TypeVar("T")
+
+
+def at_once(run: Callable[[str], T]) -> dict[str, T]:
+    """What `run` gives for either server, both at the same time."""
+    with ThreadPoolExecutor(2) as threads:
+        begun = {who: threads.submit(run, who) for who in programs()}
+        return {who: each.result() for who, each in begun.items()}
 
 
 class Proxy:

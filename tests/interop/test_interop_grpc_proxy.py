@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from balsad.proto import rpc_pb2 as rpc
-from tests.interop.proxies import start_proxy
+from tests.interop.proxies import at_once, start_proxy
 from tests.interop.servers import HeldPort, balsad, fetch, finish, program, programs, real, start
 from tests.interop.v3 import V3
 from tests.real import real_etcdctl
@@ -26,13 +26,11 @@ TYPED = (
     "put b 2 --prev-kv",
     "get a -w json",
     "get --prefix --consistency=s ''",
-    "get a --rev=1",
     "get a --rev=99",
     "get ''",
     "del b --prev-kv",
     "put c 3 --lease=1234",
     "lease grant 600 -w fields",
-    "lease list",
     "lease timetolive 1234",
     "lease revoke 1234",
     "lease keep-alive 1234 --once",
@@ -42,17 +40,13 @@ TYPED = (
     "member list -w json",
     "member add x --peer-urls=nonsense",
     "member promote 1234",
-    "member remove 1234",
     "endpoint health",
-    "endpoint hashkv",
     "alarm list",
     "defrag",
     "move-leader 1234",
     "user add u:p",
-    "user list",
     "role add r",
     "role grant-permission r readwrite a",
-    "role get r",
     "user grant-role u r",
     "user get u --detail",
     "user add root:r",
@@ -60,7 +54,6 @@ TYPED = (
     "auth enable",
     "get a",
     "get a --user u:p",
-    "get z --user u:p",
     "get a --user u:wrong",
     "put a 9 --user u:p",
     "user list --user u:p",
@@ -71,15 +64,12 @@ TYPED = (
 
 @pytest.mark.real
 def test_the_same_is_typed_and_read(tmp_path: Path) -> None:
-    printed = {}
-    for who in programs():
+    def typed(who: str) -> list[str]:
         with (
             start(program(who), tmp_path / f"{who}-data") as member,
             start_proxy(program(who), tmp_path, member.address) as proxy,
         ):
-            run = proxy.etcdctl
-            printed[who] = [_blotted(run(*_words(line), check=False), proxy.port.number) for line in TYPED]
-            # A transaction is typed, not named.
+            printed = [_blotted(proxy.etcdctl(*_words(line), check=False), proxy.port.number) for line in TYPED]
             assert fetch(f"{proxy.url}/health")[:2] == (200, b'{"health":"true","reason":""}')
             assert fetch(f"{proxy.url}/proxy/health")[:2] == (200, b'{"health":"true","reason":""}')
             assert b"etcd_server_has_leader 1" in fetch(f"{proxy.url}/metrics")[1]
@@ -87,6 +77,9 @@ def test_the_same_is_typed_and_read(tmp_path: Path) -> None:
             member.stop()
             status, body, _ = fetch(f"{proxy.url}/health")
             assert (status, body[:28]) == (503, b'{"health":"false","reason":"')
+            return printed
+
+    printed = at_once(typed)
     for line, ours, theirs in zip(TYPED, printed["balsad"], printed["real"], strict=True):
         assert ours == theirs, line
 
@@ -154,19 +147,18 @@ TXN = rpc.TxnRequest(
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("namespace", ["", "ns/"])
-def test_a_namespace_and_a_memory_of_ranges(namespace: str, tmp_path: Path) -> None:
+def test_a_namespace_and_a_memory_of_ranges(tmp_path: Path) -> None:
     """Serializable ranges come from memory, until somebody writes there through the same proxy."""
-    printed: dict[str, list[object]] = {}
-    for who in programs():
+
+    def typed(who: str) -> list[object]:
         with (
             start(real(), tmp_path / f"{who}-data") as member,
-            start_proxy(program(who), tmp_path, member.address, f"--namespace={namespace}", healthy=False) as proxy,
+            start_proxy(program(who), tmp_path, member.address, "--namespace=ns/", healthy=False) as proxy,
         ):
             deadline = time.monotonic() + 20
             while not proxy.etcdctl("member", "list", check=False).startswith("0, started"):
                 assert time.monotonic() < deadline, proxy.logs()
-            found = printed[who] = []
+            found: list[object] = []
             for line in NAMESPACED:
                 asked = member if line.startswith(":") else proxy
                 text = asked.etcdctl(*_words(line.lstrip(":")), check=False)
@@ -180,6 +172,9 @@ def test_a_namespace_and_a_memory_of_ranges(namespace: str, tmp_path: Path) -> N
                 found.append(str(answer))
             v3.close()
             found.append(member.etcdctl("get", "", "--prefix"))
+            return found
+
+    printed = at_once(typed)
     for ours, theirs in zip(printed["balsad"], printed["real"], strict=True):
         assert ours == theirs
 
@@ -290,8 +285,8 @@ def test_hostile_clients_harm_nobody_else(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError):
             nonsense(b"\xff\xff\xff", timeout=10)
         flood = v3.channel.stream_stream("/etcdserverpb.Lease/LeaseKeepAlive")
-        answers = flood(iter([b"\x08\x01"] * 20_000), timeout=20)
-        assert sum(1 for _ in answers) == 20_000
+        answers = flood(iter([b"\x08\x01"] * 5_000), timeout=20)
+        assert sum(1 for _ in answers) == 5_000
         deadline = time.monotonic() + 10
         while v3.range(b"a").kvs[0].value != b"1":
             assert time.monotonic() < deadline

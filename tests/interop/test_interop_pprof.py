@@ -64,9 +64,9 @@ def test_a_profile_shows_what_is_busy_and_holds_up_nobody(tmp_path: Path) -> Non
         puts = threading.Thread(target=_put_until, args=(member.address, done))
         puts.start()
         found: list[bytes] = []
-        looking = threading.Thread(target=lambda: found.append(fetch(f"{url}2")[1]))
+        looking = threading.Thread(target=lambda: found.append(fetch(f"{url}1")[1]))
         looking.start()
-        time.sleep(0.5)
+        time.sleep(0.2)
         assert fetch(f"{member.client_url}/version")[0] == 200
         status, body, _ = fetch(f"{url}1")
         assert (status, b"already in use" in body) == (500, True)
