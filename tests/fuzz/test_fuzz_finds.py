@@ -29,6 +29,7 @@ from balsad.wire import GROUPS_MAX, WireError, skip_field
 from tests.fuzz.file_targets import PAGE, _database, _inode
 from tests.property.memory_disk import MemoryDisk
 from tests.unit.storage.bolt_disks import MappingDisk
+from tests.unit.transport.wire_kit import END_HEADERS, HEADERS, PREFACE, RawClient, frame, settings
 
 # The wire.
 
@@ -233,3 +234,13 @@ def test_a_line_of_a_chunked_body_is_too_long_however_it_comes(step: int) -> Non
             rest += body[at : at + step]
             _, used = reader.feed(rest, 0)
             rest = rest[used:]
+
+
+@pytest.mark.parametrize("block", [b"\x3f" + b"\xff" * 12, b"\x7f\xff"])
+def test_nobody_is_told_where_something_lies_in_memory(block: bytes) -> None:
+    """hpack shows what it could not decode as `<memory at 0x...>`, and that went to the client."""
+    client = RawClient().send(PREFACE + settings() + frame(HEADERS, END_HEADERS, 1, block))
+    assert client.goaway is not None
+    assert client.goaway[1] == 9
+    assert client.goaway[2]
+    assert b"0x" not in client.goaway[2]

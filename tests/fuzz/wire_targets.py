@@ -257,39 +257,52 @@ _FRAMES: Final = (
 
 class _Heard:
     def __init__(self) -> None:
-        self.count = 0
-        self.ends = 0
+        self.messages: list[bytes] = []
+        self.ends: list[tuple[int, str]] = []
 
     def on_message(self, data: bytes) -> None:
         assert not self.ends
-        self.count += 1
+        self.messages.append(bytes(data))
 
     def on_end(self, status: Status) -> None:
         assert not self.ends, "an end after the end"
         assert int(status.code) >= 0
-        self.ends += 1
+        self.ends.append((int(status.code), status.text))
 
 
 def _check_http2_client(data: bytes) -> str:
+    whole, parts = pieces(data)
+    heard, why = _hear_answers(parts)
+    if len(parts) > 1:
+        together, why_together = _hear_answers([whole])
+        assert why == why_together
+        assert [(each.messages, each.ends) for each in heard] == [(each.messages, each.ends) for each in together]
+    told = sorted((min(len(each.messages), 3), each.ends[0][0]) for each in heard)
+    return f"refused: {why}"[:60] if why else f"{told}"
+
+
+def _hear_answers(parts: list[bytes]) -> tuple[list[_Heard], str]:
+    """What three callers hear of a server that says this, and what is wrong with it."""
     connection = ClientConnection(scheme="http", authority="a:1", user_agent="t/1")
     heard = [_Heard() for _ in range(3)]
     streams: list[Stream] = [connection.open("/p", (), each) for each in heard]
     for stream in streams:
         stream.send(b"request", last=True)
-    _, parts = pieces(data)
     sent = 0
+    why = ""
     for part in parts:
         try:
             connection.receive(part)
         except ProtocolError as error:
-            connection.lost(str(error))
-            assert all(each.ends == 1 for each in heard)
-            return f"refused: {error}"[:60]
+            why = str(error)
+            connection.lost(why)
+            break
         sent += len(connection.data_to_send())
-        assert sent < 100_000 + 4 * len(data), "much more is said than heard"
-    connection.lost("over")
-    assert all(each.ends == 1 for each in heard)
-    return f"{sorted(min(each.count, 3) for each in heard)}"
+        assert sent < 100_000 + 4 * sum(map(len, parts)), "much more is said than heard"
+    if not why:
+        connection.lost("over")
+    assert all(len(each.ends) == 1 for each in heard)
+    return heard, why
 
 
 def _answers_of_servers() -> list[bytes]:

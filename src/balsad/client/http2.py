@@ -483,7 +483,9 @@ class ClientConnection:
         try:
             headers = [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
         except HPACKError as error:
-            raise ProtocolError(f"a header block that cannot be decoded: {error}") from error
+            # Without the bytes, of which hpack shows the address.
+            words = str(error).partition("<memory")[0].rstrip(": ")
+            raise ProtocolError(f"a header block that cannot be decoded: {words}") from error
         if min(block, default=0) > 0x80 and max(block) < 0xFF:
             self._decoded[block] = headers
         else:

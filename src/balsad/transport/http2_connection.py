@@ -373,7 +373,8 @@ class Http2Connection(Http2Control):
         except (HeaderListTooLargeError, OversizedHeaderListError):
             raise Http2Error(frames.ENHANCE_YOUR_CALM, "header list too large") from None
         except (HeaderBlockError, HPACKError) as error:
-            raise Http2Error(frames.COMPRESSION_ERROR, str(error)) from error
+            # hpack shows some bytes as what they are to Python: an address of this process, which is nobody's business.
+            raise Http2Error(frames.COMPRESSION_ERROR, str(error).partition("<memory")[0].rstrip(": ")) from error
         if decoder.header_table.maxsize == 0:
             self._forget_table()
         return fields
