@@ -19,6 +19,7 @@ _GRPCIO: Final = _UNIT + "test_transport_grpcio.py::"
 
 _ACCEPTER: Final = _UNIT + "test_transport_accepter.py::"
 _CROWDS: Final = "tests/interop/test_interop_crowds.py::"
+_ROOM: Final = "tests/unit/mvcc/test_mvcc_watch_room.py::"
 _SLOW: Final = "tests/interop/test_interop_slow_watchers.py::"
 
 _COUNT: Final = "self._count_nuisance()"
@@ -394,6 +395,45 @@ STREAMS: Final = (
         instead="return True",
         attacks=(_SLOW + "test_grpc[connections-balsad]", _SLOW + "test_http[gateway-balsad]"),
         is_slow=True,
+    ),
+    Defence(
+        against="watchers of the past who are many and do not read",
+        place="transport.stream:Stream.room",
+        text="return max(PIECE_MIN, server.limits.behind_bytes - server.held_bytes >> 8)",
+        instead="return 1 << 60",
+        attacks=(
+            _LIMITS + "test_each_who_takes_a_piece_of_the_past_leaves_the_next_one_a_smaller_one",
+            _SLOW + "test_the_past[balsad-grpc]",
+        ),
+        is_slow=True,
+    ),
+    Defence(
+        against="watchers of the past who have not read what they got",
+        place="transport.stream:Stream.room",
+        text="if self.pending_bytes > (0 if server.is_crowded else most):",
+        instead="if False:",
+        attacks=(_LIMITS + "test_each_who_takes_a_piece_of_the_past_leaves_the_next_one_a_smaller_one",),
+    ),
+    Defence(
+        against="pieces of the past that are larger than what there is room for",
+        place="mvcc.watch:WatchHub.caught_up",
+        text="if taken < len(events):",
+        instead="if False:",
+        attacks=(_ROOM + "test_the_past_comes_in_pieces_of_the_room_there_is",),
+    ),
+    Defence(
+        against="watchers of the past who have no room",
+        place="mvcc.watch:WatchHub.sync_step",
+        text="elif watcher.stream.room() <= 0:",
+        instead="elif False:",
+        attacks=(_ROOM + "test_who_has_no_room_is_not_read_for_again_and_again",),
+    ),
+    Defence(
+        against="watchers who are many and refuse, each another event",
+        place="mvcc.watch:WatchHub._hold",
+        text="if size and self.held_bytes + size > HELD_BYTES_MAX:",
+        instead="if False:",
+        attacks=(_ROOM + "test_refused_batches_are_held_up_to_a_bound_and_read_again_beyond_it",),
     ),
     Defence(
         against="clients of HTTP/1.1 who watch, are many and do not read",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -165,3 +166,49 @@ def test_http(
         assert name == "real" or grown < GRACE_MB
         for lines in crowd:
             lines.close()
+
+
+PAST = 150
+PAST_VALUE_SIZE = 10_000
+# A megabyte each would be 700 MB.
+PAST_CROWD = 700
+PAST_GRACE_MB = 400
+
+
+@pytest.mark.parametrize("kind", ["grpc", "gateway"])
+@pytest.mark.parametrize("name", ["balsad", "real"])
+def test_the_past(tmp_path: Path, name: str, kind: str) -> None:
+    """Many who ask for all that ever happened and read none of it: it is not copied for each; nobody is turned away."""
+    create = rpc.WatchCreateRequest(key=b"flood", start_revision=1)
+    if kind == "grpc":
+        asked = rpc.WatchRequest(create_request=create).SerializeToString()
+        hello = HELLO + opened("Watch/Watch") + frame(DATA, 0, 1, message(asked))
+    else:
+        body = b'{"create_request": {"key": "Zmxvb2Q=", "start_revision": "1"}}'
+        hello = b"POST /v3/watch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with start(program(name), tmp_path / "data") as member, ExitStack() as held:
+        client = held.enter_context(connect(member.address))
+        values = [b"%08d" % number + bytes(PAST_VALUE_SIZE) for number in range(PAST)]
+        for one in values:
+            client.put(b"flood", one)
+        before = resident_mb(member)
+        crowd = [dial(member, hello) for _ in range(PAST_CROWD if name == "balsad" else 50)]
+        late = held.enter_context(connect(member.address)).watch(create)
+        told: list[bytes] = []
+        most = 0
+        while len(told) < PAST:
+            told += [event.kv.value for event in late.next().events]
+            most = max(most, resident_mb(member) - before)
+        assert told == values
+        for number in range(40):
+            client.put(b"flood", b"%d" % number)
+            while told[-1] != b"%d" % number:
+                told += [event.kv.value for event in late.next().events]
+            most = max(most, resident_mb(member) - before)
+            time.sleep(0.05)
+        assert len(told) == PAST + 40
+        assert name == "real" or most < PAST_GRACE_MB
+        for sock in crowd:
+            sock.settimeout(30)
+            assert sock.recv(1 << 16)
+            sock.close()

@@ -68,7 +68,7 @@ class CatchUp:
         for watcher in watchers:
             if watcher.end != b"":
                 ranges.append(watcher)
-            elif size < BYTES_PER_PASS and watcher.stream.held is None:
+            elif size < BYTES_PER_PASS and not watcher.stream.is_blocked:
                 size += self._key(hub, watcher)
         if ranges:
             self._ranges(hub, ranges)
@@ -120,7 +120,7 @@ class CatchUp:
                     _note(interested, missed, row_key, key, kv)
         read_to = reader.read_to
         for watcher, piece in missed.items():
-            if watcher.min_revision <= read_to and watcher.stream.held is None:
+            if watcher.min_revision <= read_to and not watcher.stream.is_blocked:
                 hub.caught_up(watcher, piece.events, piece.next_revision or read_to + 1)
 
 

@@ -12,9 +12,11 @@
              +--------------------------------> SYNCED
 
 A sink that says "full" blocks its stream. The one batch it refused is held with
-the stream; every other watcher of a blocked stream keeps nothing but the
-revision to resume from, and is read for again from the file. So a client that
-does not read costs one batch however much it watches.
+the stream, as long as all of them hold little; every other watcher of a blocked
+stream keeps nothing but the revision to resume from, and is read for again from
+the file. So a client that does not read costs one batch at most however much it
+watches. What a watcher that is behind is told begins with the question how much
+its client has room for: nothing is read and held for one that has none.
 
 Source: etcd server/mvcc watchable_store.go, watcher.go and watcher_group.go.
 """
@@ -37,7 +39,12 @@ PROGRESS_ID: Final = -1
 
 WATCHERS_PER_PASS: Final = 512
 
+HELD_BYTES_MAX: Final = 32 << 20
+"""Of all batches together that were refused; beyond it they are read again."""
+ROOMY: Final = 1 << 60
+
 Sink = Callable[[int, WatchBatch], bool]
+Room = Callable[[], int]
 
 
 class DuplicateWatchIdError(RequestError):
@@ -60,6 +67,7 @@ class WatchHub:
         # In the order in which they are served; a pass moves those it served to the end.
         self._behind: dict[WatchStream, None] = {}
         self._blocked: dict[WatchStream, None] = {}
+        self.held_bytes = 0
         self._catch_up = CatchUp(store)
 
     @property
@@ -77,14 +85,17 @@ class WatchHub:
         """Whether retry_victims has something to do."""
         return bool(self._blocked)
 
-    def open(self, sink: Sink) -> WatchStream:
+    def open(self, sink: Sink, room: Room = lambda: ROOMY) -> WatchStream:
         """A stream whose watchers share one sink.
+
+        `room` tells how many bytes of what happened before the sink would take now, 0 to be asked again later. A
+        single revision is given to it whole, also when it is larger than that.
 
         The sink is called with (watch_id, batch) and answers whether it took the batch. It
         must not call back into the hub, but for `resume`.
         """
         self.stream_count += 1
-        return WatchStream(self, sink)
+        return WatchStream(self, sink, room)
 
     def notify(self, events: list[Event], revision: int) -> None:
         """Tell the synced watchers of a write that just ended: all its events, in order."""
@@ -117,12 +128,14 @@ class WatchHub:
             store = self._store
             ready: list[Watcher] = []
             for watcher in chosen:
-                if watcher.stream.held is not None:
+                if watcher.stream.is_blocked:
                     continue
                 if watcher.min_revision < store.compact_revision:
                     self._end_compacted(watcher, store.compact_revision)
                 elif watcher.min_revision > store.current_revision:
                     self._make_synced(watcher)
+                elif watcher.stream.room() <= 0:
+                    self._block(watcher.stream)
                 else:
                     ready.append(watcher)
             self._catch_up.run(self, ready)
@@ -136,9 +149,14 @@ class WatchHub:
         return moved
 
     def retry(self, stream: WatchStream) -> bool:
-        held = stream.held
-        if held is None or stream.is_offering:
+        if not stream.is_blocked or stream.is_offering:
             return False
+        held = stream.held
+        if held is None:
+            if stream.room() <= 0:
+                return False
+            self._unblock(stream)
+            return True
         watcher, batch = held
         if batch.compact_revision:
             # There may have been another compaction since.
@@ -192,9 +210,27 @@ class WatchHub:
         watcher.state = GONE
         self.watcher_count -= 1
 
+    def leave(self, stream: WatchStream) -> None:
+        """The stream is closed, its watchers are gone."""
+        self.stream_count -= 1
+        if stream.is_blocked:
+            self._unblock(stream)
+
     def caught_up(self, watcher: Watcher, events: list[Event], min_revision: int) -> bool:
-        """Tell an unsynced watcher what it missed before `min_revision`; False when its sink is full."""
+        """Tell an unsynced watcher what it missed before `min_revision`, or as much as it has room for.
+
+        False when its sink is full.
+        """
         current = self._store.current_revision
+        if events:
+            room = watcher.stream.room()
+            if room <= 0:
+                self._block(watcher.stream)
+                return False
+            taken = _fitting(events, room)
+            if taken < len(events):
+                min_revision = events[taken].mod_revision
+                events = events[:taken]
         watcher.min_revision = min_revision
         if events:
             batch = WatchBatch(current, events)
@@ -209,7 +245,7 @@ class WatchHub:
 
     def _tell(self, watcher: Watcher, batch: WatchBatch, revision: int) -> None:
         stream = watcher.stream
-        if stream.held is not None:
+        if stream.is_blocked:
             watcher.min_revision = revision
             self.synced.remove(watcher)
             self._make_unsynced(watcher)
@@ -231,14 +267,28 @@ class WatchHub:
             self._hold(watcher, batch)
 
     def _hold(self, watcher: Watcher, batch: WatchBatch) -> None:
+        """Keep what the sink refused, or only in which revision to begin again. The watcher is in no group."""
         stream = watcher.stream
+        size = _size(batch)
+        self._block(stream)
+        if size and self.held_bytes + size > HELD_BYTES_MAX:
+            watcher.min_revision = batch.events[0].mod_revision
+            self._make_unsynced(watcher)
+            return
         watcher.state = VICTIM
         stream.held = (watcher, batch)
+        self.held_bytes += size
+
+    def _block(self, stream: WatchStream) -> None:
+        stream.is_blocked = True
         self._blocked[stream] = None
         self._behind.pop(stream, None)
 
     def _unblock(self, stream: WatchStream) -> None:
-        stream.held = None
+        if stream.held is not None:
+            self.held_bytes -= _size(stream.held[1])
+            stream.held = None
+        stream.is_blocked = False
         del self._blocked[stream]
         if stream.unsynced:
             self._behind[stream] = None
@@ -253,7 +303,7 @@ class WatchHub:
         stream = watcher.stream
         watcher.state = UNSYNCED
         stream.unsynced[watcher] = None
-        if stream.held is None:
+        if not stream.is_blocked:
             self._behind[stream] = None
 
     def _leave_unsynced(self, watcher: Watcher) -> None:
@@ -284,16 +334,30 @@ class WatchHub:
 class WatchStream:
     """The watchers of one client stream."""
 
-    __slots__ = ("_closed", "_hub", "_next_id", "held", "is_offering", "sink", "unsynced", "watchers")
+    __slots__ = (
+        "_closed",
+        "_hub",
+        "_next_id",
+        "held",
+        "is_blocked",
+        "is_offering",
+        "room",
+        "sink",
+        "unsynced",
+        "watchers",
+    )
 
-    def __init__(self, hub: WatchHub, sink: Sink) -> None:
+    def __init__(self, hub: WatchHub, sink: Sink, room: Room) -> None:
         self._hub = hub
         self._next_id = 0
         self._closed = False
         self.sink = sink
+        self.room = room
         self.watchers: dict[int, Watcher] = {}
         self.unsynced: dict[Watcher, None] = {}
-        # The batch that the sink refused, and for whom. While there is one the stream is blocked.
+        # Until the sink has room again nobody here is told anything.
+        self.is_blocked = False
+        # The batch that the sink refused, and for whom.
         self.held: tuple[Watcher, WatchBatch] | None = None
         self.is_offering = False
 
@@ -363,7 +427,7 @@ class WatchStream:
             self.forget(watcher)
         if not self._closed:
             self._closed = True
-            self._hub.stream_count -= 1
+            self._hub.leave(self)
 
     def forget(self, watcher: Watcher) -> None:
         del self.watchers[watcher.id]
@@ -371,3 +435,19 @@ class WatchStream:
 
     def _is_told(self, watcher: Watcher) -> bool:
         return watcher.state == SYNCED and self._hub._store.current_revision >= watcher.start_revision
+
+
+def _size(batch: WatchBatch) -> int:
+    return sum([len(event.kv) for event in batch.events])
+
+
+def _fitting(events: list[Event], room: int) -> int:
+    """How many of these are of whole revisions and take no more than `room` bytes; those of the first in any case."""
+    fitting = size = 0
+    for at, event in enumerate(events):
+        if at and event.mod_revision != events[at - 1].mod_revision:
+            fitting = at
+        size += len(event.kv)
+        if size > room and fitting:
+            return fitting
+    return len(events)

@@ -47,6 +47,8 @@ class Limits:
     """What all connections together leave unread or unfinished; beyond it those that hold most are closed."""
     crowd_bytes: int = 64 << 20
     """With more than this unread, whoever is told of events may be behind with less: many are, or a few with much."""
+    behind_bytes: int = 256 << 20
+    """A 256th of what is left of it is how much those who are told of the past get at a time."""
     nuisance_burst: int = 4000
     nuisance_per_s: int = 400
     """How often a connection may do what costs us and brings nobody anything: resets of calls under way, settings,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WRITABLE_MARK: Final = 64 * 1024
 # What one stream sends before it is the next one's turn.
 PUMP_QUANTUM: Final = 64 * 1024
+# Somebody who does read goes on with pieces of this size when all others do not.
+PIECE_MIN: Final = 8 * 1024
 # From here on, handing a piece to the socket by itself costs less than copying it first.
 PIECE_UNCOPIED_MIN: Final = 4 * 1024
 
@@ -97,6 +99,16 @@ class Stream:
         """
         pending = self.pending_bytes
         return pending <= WRITABLE_MARK or (pending <= most and not self.connection.server.is_crowded)
+
+    def room(self, most: int) -> int:
+        """How much to send of what can be had again: nothing while more than `most` bytes are unread.
+
+        Each who takes a piece leaves the next one a smaller one, so that all together stay within a budget.
+        """
+        server = self.connection.server
+        if self.pending_bytes > (0 if server.is_crowded else most):
+            return 0
+        return max(PIECE_MIN, server.limits.behind_bytes - server.held_bytes >> 8)
 
     def end_with(self, frames: bytes) -> None:
         """Write `frames`, the end of this stream, after all that waits."""

@@ -77,6 +77,9 @@ class FakeCall:
     def has_room(self, most: int) -> bool:
         return self.pending_bytes <= most
 
+    def room(self, most: int) -> int:
+        return 1 << 20 if self.has_room(most) else 0
+
     def finish(self) -> None:
         self._end(0, "")
 

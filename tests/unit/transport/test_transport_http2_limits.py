@@ -501,6 +501,30 @@ def test_in_a_crowd_nobody_is_behind_with_much() -> None:
     assert told == [talks[0].pending_bytes]
 
 
+def test_each_who_takes_a_piece_of_the_past_leaves_the_next_one_a_smaller_one() -> None:
+    """However many they are, all together stay within what is meant for them; who reads is never left without."""
+    toy = Toy(Limits(crowd_bytes=3_000_000, behind_bytes=256 * 100_000))
+    rooms = []
+    for _ in range(40):
+        client = RawClient(toy).open((4, 0))
+        client.call("/toy.Toy/Talk", b"hi", end=False)
+        call = toy.talks[-1].call
+        rooms.append(call.room(1 << 20))
+        call.send(bytes(rooms[-1]))
+        assert call.room(1 << 20) == (0 if toy.server.is_crowded else 25_600_000 - toy.server.held_bytes >> 8)
+        assert call.room(1000) == 0
+    assert rooms[0] >= 99_990
+    assert rooms == sorted(rooms, reverse=True)
+    assert toy.server.is_crowded
+    for _ in range(260):
+        client = RawClient(toy).open((4, 0))
+        client.call("/toy.Toy/Talk", b"hi", end=False)
+        toy.talks[-1].call.send(bytes(100_000))
+    reader = RawClient(toy).open((4, (1 << 31) - 1))
+    reader.call("/toy.Toy/Talk", b"hi", end=False)
+    assert toy.talks[-1].call.room(1 << 20) == 8192
+
+
 def test_a_full_socket_stops_a_read_before_much_is_queued() -> None:
     """A client that asks for large answers and takes none is told to wait after a few of them."""
     client = RawClient(sink_limit=1 << 20).open((4, (1 << 31) - 1))

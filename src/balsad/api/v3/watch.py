@@ -62,7 +62,7 @@ class _WatchCall:
     def __init__(self, service: Service, call: Call) -> None:
         self._service = service
         self._call = call
-        self._stream = service.store.watchers.open(self._deliver)
+        self._stream = service.store.watchers.open(self._deliver, self._room)
         call.on_writable = self._resume
         self._wishes: dict[int, _Wishes] = {}
         self._progress_timer: asyncio.TimerHandle | None = None
@@ -185,6 +185,10 @@ class _WatchCall:
             self._service.feed_watchers()
 
     # The store speaks.
+
+    def _room(self) -> int:
+        """How much the client may be told of the past."""
+        return self._call.room(QUEUED_BYTES_MAX)
 
     def _deliver(self, watch_id: int, batch: WatchBatch) -> bool:
         """Send what happened; False when the client does not keep up."""
