@@ -60,4 +60,3 @@ def _run_command(command: Command, console: Console, args: list[str]) -> None:
 
     module, _, function = command.run.partition(":")
     getattr(import_module(module), function)(Context(command, console), args)
-

@@ -53,9 +53,9 @@ class Histogram:
         self.counts: Final = [0] * (len(bounds) + 1)
         self.total: float = 0.0
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, times: int = 1) -> None:
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
 
 
 def exponential(start: float, factor: float, count: int) -> Bounds:

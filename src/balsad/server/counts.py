@@ -11,7 +11,7 @@ from balsad.membership import format_id
 if TYPE_CHECKING:
     from balsad.env import Clock
     from balsad.mvcc import CompactionJob
-    from balsad.observe.cells import Counter, LabelledCounter
+    from balsad.observe.cells import Counter, Histogram, LabelledCounter
     from balsad.observe.metrics import Metrics
     from balsad.server.lease_expiry import LeaseExpiry
     from balsad.server.service import Service
@@ -95,6 +95,20 @@ def observe_commit(metrics: Metrics) -> Callable[[float, float, float], None]:
         metrics.commit_rebalance_s.observe(0.0)
         metrics.commit_spill_s.observe(built_s)
         metrics.commit_write_s.observe(written_s)
+
+    return observe
+
+
+def observe_applied(metrics: Metrics) -> Callable[[str, str, bool, float, int], None]:
+    """What is told of what was applied; a cell is looked up once, as there are as many of them as puts."""
+    known: dict[tuple[str, str, bool], Histogram] = {}
+
+    def observe(version: str, operation: str, went_well: bool, seconds: float, times: int) -> None:
+        cell = known.get((version, operation, went_well))
+        if cell is None:
+            cell = metrics.apply_duration_s.of(version, operation, "true" if went_well else "false")
+            known[version, operation, went_well] = cell
+        cell.observe(seconds, times)
 
     return observe
 

@@ -33,7 +33,7 @@ from balsad.server.auto_compaction import AutoCompaction
 from balsad.server.backend_commits import BackendCommits
 from balsad.server.bootstrap import Booted, ExistingCluster, boot
 from balsad.server.compactions import Compactions
-from balsad.server.counts import observe_commit, observe_compaction, observe_compaction_step
+from balsad.server.counts import observe_applied, observe_commit, observe_compaction, observe_compaction_step
 from balsad.server.defrags import Defrags
 from balsad.server.driver import Driver
 from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
@@ -263,6 +263,7 @@ class Member:
         self.driver.hold()
         self.service.feed_watchers = self._keep_watchers_fed
         self.applier.on_grant = self.metrics.lease_ttl_s.observe
+        self.applier.on_applied = observe_applied(self.metrics)
         self.applier.on_empty_entry = self.service.on_empty_entry
         self.applier.on_voters = self.service.on_voters
         self.v2 = V2Requests(self.service, booted.tree)

@@ -24,7 +24,7 @@ from balsad.membership import (
     parse_cluster_version,
 )
 from balsad.raft import ConfChange, ConfChangeV2, ConfState
-from balsad.v2store import ClusterVersionPut, MemberAttributesPut, Outcome, apply_request, decode_request
+from balsad.v2store import ClusterVersionPut, MemberAttributesPut, Outcome, V2Error, apply_request, decode_request
 
 if TYPE_CHECKING:
     from balsad.env import Clock
@@ -44,6 +44,9 @@ class ClusterApplier:
         self.cluster = cluster
         self.tree = tree
         self._clock = clock
+        self.last_v2_method = ""
+        self.last_v2_failed = False
+        """Of the request that was applied last."""
         self.on_v2_outcome: Callable[[int, Outcome], None] | None = None
         self.on_removed: Callable[[], None] | None = None  # this very member was removed
         self.on_change: Callable[[MemberChange], None] | None = None
@@ -107,7 +110,9 @@ class ClusterApplier:
     def apply_v2(self, data: bytes, is_new: bool) -> tuple[int, Result]:
         """Apply a v2 Request to the tree; its id and an empty answer, or the refusal."""
         request = decode_request(data)
+        self.last_v2_method = request.method
         outcome = apply_request(self.tree, request, int(self._clock.time() * 1e9))
+        self.last_v2_failed = isinstance(outcome, (V2Error, RequestError))
         if isinstance(outcome, MemberAttributesPut):
             self._set_attributes(outcome.member_id, decode_attributes(outcome.value), is_new)
         elif isinstance(outcome, ClusterVersionPut):

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.message import DecodeError
 
 from balsad.auth import ANONYMOUS, Identity
-from balsad.errors import CorruptError, LeaseNotFoundError, NoSpaceError, RequestError, UnknownError, UserEmptyError
+from balsad.errors import (
+    CompactedError,
+    CorruptError,
+    LeaseNotFoundError,
+    NoSpaceError,
+    RequestError,
+    UnknownError,
+    UserEmptyError,
+)
 from balsad.proto import raft_internal_pb2, rpc_pb2
 from balsad.raft import ConfChange, ConfChangeV2, ConfState, Entry, EntryType, codec
 from balsad.server.alarms import CORRUPT, NONE, NOSPACE
@@ -111,6 +119,8 @@ class Applier:
         self.on_voters: Callable[[], None] | None = None  # who votes may have changed: `conf_state` says
         self.on_compaction: Callable[[CompactionJob], None] | None = None
         self.on_grant: Callable[[float], None] | None = None  # told of the TTL
+        # Told the API's version, the operation, whether it went well, the seconds it took, and how often that was.
+        self.on_applied: Callable[[str, str, bool, float, int], None] | None = None
         self._clock = clock
 
     def set_term(self, term: int) -> None:
@@ -157,6 +167,7 @@ class Applier:
                 refusal = UserEmptyError()
             entry = entries[at]
             self._mark(entry)
+            self._tell_applied("Put", self._clock(), 1, 1)
             pending = waiting.pop(entry.context.id, None)
             entry.context = None
             if pending is not None:
@@ -169,6 +180,8 @@ class Applier:
         count = len(entries)
         start = at
         put_bytes = 0
+        refused = 0
+        began = self._clock()
         while at < count:
             entry = entries[at]
             put: Pending | None = entry.context
@@ -184,6 +197,7 @@ class Applier:
             revision = store.put(put.key, raw[: value_at - 1], raw[value_at:], 0)
             if len(raw) + KEY_COST >= room and KEY_COST + _plain_cost(raw, value_at) >= room:
                 self._refuse_for_space(put, waiting)
+                refused = 1
                 at += 1
                 break
             if waiting.pop(put.id, None) is not None:
@@ -191,6 +205,7 @@ class Applier:
                 if call is not None:
                     call.respond(header.at(revision))
             at += 1
+        self._tell_applied("Put", began, at - start, refused)
         self.counts.puts += at - start
         self.counts.put_bytes += put_bytes
         last = entries[at - 1]
@@ -215,6 +230,8 @@ class Applier:
         room = quota.limit_bytes - self.backend.size if quota.limit_bytes >= 0 else 1 << 62
         count = len(entries)
         start = at
+        refused = 0
+        began = self._clock()
         while at < count:
             entry = entries[at]
             pending: Pending | None = entry.context
@@ -227,17 +244,30 @@ class Applier:
             try:
                 answer = plain_txn.apply(store, lessor, request, header_at)
             except RequestError as refusal:
+                refused += 1
                 if waiting.pop(pending.id, None) is not None:
                     pending.resolve(refusal)
                 continue
             if request.cost >= room:
+                refused += 1
                 self._refuse_for_space(pending, waiting)
                 break
             if waiting.pop(pending.id, None) is not None:
                 pending.resolve(answer)
+        self._tell_applied("Txn", began, at - start, refused)
         self.counts.txns += at - start
         self.consistent_term = self.applied_term = entries[at - 1].term
         return at
+
+    def _tell_applied(self, operation: str, began: float, count: int, refused: int) -> None:
+        """A run was applied: each is taken to have had its share of the time."""
+        if self.on_applied is None:
+            return
+        seconds = (self._clock() - began) / count
+        if count > refused:
+            self.on_applied("v3", operation, True, seconds, count - refused)
+        if refused:
+            self.on_applied("v3", operation, False, seconds, refused)
 
     def _mark(self, entry: Entry) -> bool:
         """Note that `entry` is being applied; False when the backend has it already."""
@@ -295,10 +325,14 @@ class Applier:
 
     def _apply_request(self, field: str, request: Any, who: Identity, is_new: bool, pending: Pending | None) -> None:
         result: Result | None
+        began = self._clock()
         try:
             result = self._dispatch(field, request, who, is_new)
         except RequestError as refusal:
             result = refusal
+        if result is not None and self.on_applied is not None:
+            went_well = not isinstance(result, RequestError) or isinstance(result, CompactedError)
+            self.on_applied("v3", _go_name(field), went_well, self._clock() - began, 1)
         if result is None or pending is None:
             if isinstance(result, NoSpaceError) and not self.alarms.nospace:
                 self.raise_nospace(_nothing)
@@ -473,7 +507,11 @@ class Applier:
             pending.resolve(outcome)
 
     def _apply_v2(self, data: bytes, is_new: bool, waiting: dict[int, Pending]) -> None:
+        began = self._clock()
         request_id, result = self.cluster.apply_v2(data, is_new)
+        if self.on_applied is not None:
+            cluster = self.cluster
+            self.on_applied("v2", cluster.last_v2_method, not cluster.last_v2_failed, self._clock() - began, 1)
         pending = waiting.pop(request_id, None)
         if pending is not None:
             pending.resolve(result)
@@ -482,6 +520,11 @@ class Applier:
 def _plain_cost(raw: bytes, value_at: int) -> int:
     size, _ = read_uvarint(raw, value_at)
     return raw[1] + size
+
+
+def _go_name(field: str) -> str:
+    """`lease_grant` is LeaseGrant in Go."""
+    return "".join([part.capitalize() for part in field.split("_")])
 
 
 class _Resolve:
