@@ -12,6 +12,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from tests.fuzz.codec_targets import filled
 from tests.fuzz.engine import Target
 from tests.unit.server.server_kit import Running, config_of
 from tests.unit.storage.bolt_disks import MappingDisk
-from tests.unit.transport.wire_kit import DATA, END_STREAM, RawClient, RawHttp1, frame, message
+from tests.unit.transport.wire_kit import DATA, END_STREAM, Answer, RawClient, RawHttp1, frame, message
 
 _FOLDER: Final = "/node"
 _CONFIG: Final[dict[str, Any]] = {"bcrypt_cost": 4, "enable_v2": True}
@@ -174,7 +175,7 @@ def _played(play: Callable[[House], list[str]]) -> str:
         if is_whole:
             other = Caller(house)
             asked = other.call("/etcdserverpb.KV/Put", rpc.PutRequest(key=b"other").SerializeToString())
-            assert house.turn_until(lambda: other.answers.get(asked, _NONE).ended), "another client is not answered"
+            assert house.turn_until(lambda: _is_answered(other, asked)), "another client is not answered"
             # Compactions and the like come to their end.
             house.turn_until(lambda: not house.member.store.compactions)
             house.is_well()
@@ -187,13 +188,6 @@ def _played(play: Callable[[House], list[str]]) -> str:
             assert after == found, {name: (found[name], after[name]) for name in found if found[name] != after[name]}
     refused = all(outcome.startswith("refused") for outcome in outcomes)
     return f"{'refused: ' if refused else ''}{' '.join(outcomes[:3])}"
-
-
-class _Nothing:
-    ended = False
-
-
-_NONE: Final[Any] = _Nothing()
 
 
 _NUMBERS: Final = (0, 1, 2, 3, 7, -1, 60, 1000, (1 << 31) - 1, 1 << 31, 1 << 62, (1 << 63) - 1, -(1 << 63))
@@ -267,6 +261,8 @@ def _check_calls(data: bytes) -> str:
         client = Caller(house)
         streams: dict[str, int] = {}
         unary: dict[int, str] = {}
+        watches: list[int] = []
+        token: tuple[tuple[str, str], ...] = ()
         for number, body in _calls(data):
             name = _NAMES[(number & 0x3F) % len(_NAMES)]
             route = _METHODS[name]
@@ -275,33 +271,67 @@ def _check_calls(data: bytes) -> str:
                 _grow(grown, body)
                 body = grown.SerializeToString()
             if not route.has_many_requests and not route.has_many_answers:
-                unary[client.call(name, body)] = name
+                asked = client.call(name, body, extra=token)
+                unary[asked] = name
+                if name.endswith("Authenticate"):
+                    # What it asks from now on it asks as whom it says it is.
+                    house.turn_until(partial(_is_answered, client, asked))
+                    for told in client.answers.get(asked, Answer()).messages:
+                        token = (("token", rpc.AuthenticateResponse.FromString(told).token),)
             elif name in streams:
                 client.send(frame(DATA, 0 if number & _OPEN else END_STREAM, streams[name], message(body)))
                 if not number & _OPEN:
                     del streams[name]
             else:
-                stream_id = client.call(name, body, end=not number & _OPEN)
+                stream_id = client.call(name, body, end=not number & _OPEN, extra=token)
+                if name.endswith("/Watch"):
+                    watches.append(stream_id)
                 if number & _OPEN:
                     streams[name] = stream_id
 
         def all_answered() -> bool:
             answers = client.answers
-            return all(answers.get(each, _NONE).ended for each, name in unary.items() if name not in _MAY_WAIT)
+            return all(answers.get(each, Answer()).ended for each, name in unary.items() if name not in _MAY_WAIT)
 
         answered = house.turn_until(lambda: not house.is_alone or all_answered())
         assert answered or client.sink.over, [name for each, name in unary.items() if each not in client.answers]
         assert client.goaway is None, client.goaway
         found = []
         for each, name in unary.items():
-            answer = client.answers.get(each, _NONE)
+            answer = client.answers.get(each, Answer())
             if answer.ended:
                 status = answer.status
                 found.append(f"{'refused' if status else 'done'} {Code(status).name} by {name.rpartition('/')[2]}")
+        hub = house.member.store.watchers
+        for _ in range(50):
+            # What is done every tenth of a second.
+            if hub.wants_sync:
+                house.turn(hub.sync_step)
+        house.turn()
+        for each in watches:
+            _judge_watch([rpc.WatchResponse.FromString(told) for told in client.answers.get(each, Answer()).messages])
         client.leave()
         return found
 
     return _played(play)
+
+
+def _is_answered(client: RawClient, stream_id: int) -> bool:
+    return stream_id in client.answers and client.answers[stream_id].ended
+
+
+def _judge_watch(answers: list[rpc.WatchResponse]) -> None:
+    """Each watcher is told of a key's change once, and of none after a later one."""
+    told: dict[int, list[tuple[int, bytes]]] = {}
+    for answer in answers:
+        if answer.created:
+            told[answer.watch_id] = []
+        for event in answer.events:
+            changes = told[answer.watch_id]
+            change = (event.kv.mod_revision, event.kv.key)
+            assert change not in changes, f"told twice: {change}"
+            assert not changes or changes[-1][0] <= change[0], f"{change} after {changes[-1]}"
+            changes.append(change)
 
 
 def _call(method: str, request: Message, flag: int = 0) -> bytes:
@@ -336,7 +366,14 @@ def _histories() -> list[bytes]:
         + _call("/Txn", nested)
         + _call("LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=7), _OPEN)
         + _call("LeaseRevoke", rpc.LeaseRevokeRequest(ID=7)),
-        _call("/Watch", watch, _OPEN)
+        _call("/Put", put) * 3
+        + _call("/DeleteRange", rpc.DeleteRangeRequest(key=b"a"))
+        + _call("/Watch", watch, _OPEN)
+        + _call("/Watch", rpc.WatchRequest(create_request=rpc.WatchCreateRequest(key=b"a", prev_kv=True)), _OPEN)
+        + _call("/Txn", txn),
+        _call("/Put", put) * 3
+        + _call("/DeleteRange", rpc.DeleteRangeRequest(key=b"a"))
+        + _call("/Watch", watch, _OPEN)
         + _call("/Put", rpc.PutRequest(key=b"a"))
         + _call("/Compact", rpc.CompactionRequest(revision=2, physical=True))
         + _call("/Watch", progress, _OPEN)
