@@ -5,6 +5,7 @@ from balsad.mvcc.event import Event, WatchBatch
 from balsad.mvcc.faces import LeaseAttacher, NoLeases, StoreBackend
 from balsad.mvcc.hash import HashJob, HashResult
 from balsad.mvcc.key_value import create_and_version, key_of, lease_of, value_of, without_value
+from balsad.mvcc.range_job import RangeJob
 from balsad.mvcc.restore import RestoreJob
 from balsad.mvcc.revision import KeyMeta
 from balsad.mvcc.store import RangeResult, Store
@@ -31,6 +32,7 @@ __all__ = [
     "KeyMeta",
     "LeaseAttacher",
     "NoLeases",
+    "RangeJob",
     "RangeResult",
     "RestoreJob",
     "Sink",

@@ -21,6 +21,7 @@ from balsad.mvcc.faces import LeaseAttacher, StoreBackend
 from balsad.mvcc.hash import HashJob, HashResult, StoredHashes
 from balsad.mvcc.key_index import KeyIndex
 from balsad.mvcc.key_value import without_value
+from balsad.mvcc.range_job import RangeJob
 from balsad.mvcc.restore import RestoreJob, restore
 from balsad.mvcc.revision import (
     KEY_BUCKET,
@@ -77,6 +78,8 @@ class Store:
         # Compactions that are not finished, oldest first; stepping any of them works on the first.
         self.compactions: deque[CompactionJob] = deque()
         self.hashes = StoredHashes()
+        # Ranges that are read bit by bit.
+        self.range_jobs: list[RangeJob] = []
         self.index = KeyIndex()
         self.cache = ValueCache(cache_bytes_max)
         self.watchers = WatchHub(self)
@@ -224,14 +227,30 @@ class Store:
             kvs, metas = self._newest(index.keys(key, end, limit))
         else:
             # Of a listing's later pages, while others write, only the page is looked at.
-            few = self._changed.select(key, end, revision, limit) if limit and end else None
+            few = self._changed.select(key, end, revision, limit or 1) if (limit or count_only) and end else None
             keys, metas, count = few if few is not None else index.select(key, end, revision, limit)
             if count_only or not count:
                 return RangeResult([], [], count, current)
-            kvs = [self._value(key, meta) for key, meta in zip(keys, metas, strict=True)]
+            kvs = self.values(keys, metas)
         if keys_only:
             kvs = [without_value(kv) for kv in kvs]
         return RangeResult(kvs, metas, count, current)
+
+    def values(self, keys: list[bytes], metas: list[KeyMeta]) -> list[bytes]:
+        """The KeyValues of these changes of keys, none of which is compacted."""
+        return [self._value(key, meta) for key, meta in zip(keys, metas, strict=True)]
+
+    def knows_what_changed_since(self, revision: int) -> bool:
+        """Whether a few keys at an old revision, or their number, are told without looking at all keys of a range."""
+        return self._changed.keys(revision) is not None
+
+    def size_of(self, key: bytes, end: bytes, revision: int) -> int:
+        """How many keys have to be looked at to know all of a range, at most."""
+        index = self.index
+        count = index.count(key, end)
+        if 0 < revision < self.head and end:
+            count += index.dead_sorted.count(key, end)
+        return count
 
     def get(self, key: bytes) -> bytes | None:
         """The KeyValue of a live key."""
@@ -275,6 +294,10 @@ class Store:
         return self.begin_compaction(revision, self.hash_compactions and not self.compactions)
 
     def begin_compaction(self, revision: int, with_hash: bool) -> CompactionJob:
+        for range_job in tuple(self.range_jobs):
+            if range_job.read_at < revision:
+                # What it has yet to read would be gone.
+                range_job.finish()
         self.backend.put(META_BUCKET, SCHEDULED_COMPACT_KEY, revision_key(revision, 0))
         hash_job = HashJob(self, revision, self.compact_revision) if with_hash else None
         job = CompactionJob(self, revision, hash_job)

@@ -121,15 +121,19 @@ class Access:
 
     # May they.
 
-    def read(self, call: Call, check: Callable[[Identity], None], answer: Callable[[], bytes]) -> None:
-        """Answer a read of this member's own state, if `check` lets it pass. Raises: RequestError."""
+    def read(self, call: Call, check: Callable[[Identity], None], answer: Callable[[], bytes | None]) -> None:
+        """Answer a read of this member's own state, if `check` lets it pass; None is answered later, as of now.
+
+        Raises: RequestError.
+        """
 
         def go_on(who: Identity) -> None:
             check(who)
             message = answer()
             if who.revision and who.revision != self.auth.revision:
                 raise AuthOldRevisionError
-            call.respond(message)
+            if message is not None:
+                call.respond(message)
 
         self.identify(call, go_on)
 

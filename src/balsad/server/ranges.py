@@ -170,8 +170,14 @@ class LargeAnswers:
         found = self.find(raw)
         if found is not None:
             return found
+        answer = answer_range(self._store, request, self._header.at)
+        self.keep(raw, request, answer)
+        return answer
+
+    def keep(self, raw: bytes, request: rpc_pb2.RangeRequest, answer: bytes) -> None:
+        """Keep an answer that is right as long as nothing is written."""
+        self.find(raw)  # which lets go of those that are right no more
         store = self._store
-        answer = answer_range(store, request, self._header.at)
         size = len(answer)
         # A past revision may be compacted, which is no write.
         if ANSWER_KEPT_MIN <= size <= ANSWERS_KEPT_MAX and request.revision <= 0:
@@ -183,7 +189,6 @@ class LargeAnswers:
             self._revision = store.current_revision
             self._term = self._header.term
             self._backend = store.backend
-        return answer
 
 
 def answer_range(view: RangeView, request: rpc_pb2.RangeRequest, header: Callable[[int], bytes]) -> bytes:
@@ -191,22 +196,39 @@ def answer_range(view: RangeView, request: rpc_pb2.RangeRequest, header: Callabl
 
     Raises: CompactedError, FutureRevError.
     """
-    order: int = request.sort_order
-    limit = request.limit
-    max_mod, min_mod = request.max_mod_revision, request.min_mod_revision
-    max_create, min_create = request.max_create_revision, request.min_create_revision
-    filtered = bool(max_mod or min_mod or max_create or min_create)
-    # Sorting and filtering need all rows; otherwise one more than asked tells `more`.
-    fetch = limit + 1 if limit > 0 and order == _NONE and not filtered else 0
     result = view.range(
         request.key,
         request.range_end,
         revision=request.revision,
-        limit=fetch,
+        limit=fetched(request),
         count_only=request.count_only,
     )
-    kvs, metas = result.kvs, result.metas
-    if filtered:
+    return compose(request, header(result.revision), result.kvs, result.metas, result.count)
+
+
+def fetched(request: rpc_pb2.RangeRequest) -> int:
+    """How many rows of the range are needed, 0 for all of them."""
+    # Sorting and filtering need all; otherwise one more than asked tells `more`.
+    is_plain = request.sort_order == _NONE and not _is_filtered(request)
+    return request.limit + 1 if request.limit > 0 and is_plain else 0
+
+
+def _is_filtered(request: rpc_pb2.RangeRequest) -> bool:
+    return bool(
+        request.max_mod_revision
+        or request.min_mod_revision
+        or request.max_create_revision
+        or request.min_create_revision
+    )
+
+
+def compose(request: rpc_pb2.RangeRequest, header: bytes, kvs: list[bytes], metas: list[KeyMeta], count: int) -> bytes:
+    """The RangeResponse to `request` for what was found: filtered, in order, and no more of it than asked."""
+    order: int = request.sort_order
+    limit = request.limit
+    if _is_filtered(request):
+        max_mod, min_mod = request.max_mod_revision, request.min_mod_revision
+        max_create, min_create = request.max_create_revision, request.min_create_revision
         keep = [
             at
             for at, meta in enumerate(metas)
@@ -226,4 +248,4 @@ def answer_range(view: RangeView, request: rpc_pb2.RangeRequest, header: Callabl
         kvs = kvs[:limit]
     if request.keys_only:
         kvs = [without_value(kv) for kv in kvs]
-    return range_answer(header(result.revision), kvs, more=more, count=result.count)
+    return range_answer(header, kvs, more=more, count=count)

@@ -10,6 +10,7 @@ from balsad.errors import RequestError
 from balsad.proto import rpc_pb2
 from balsad.server.apply import plain_txn
 from balsad.server.apply import txn as txns
+from balsad.server.long_ranges import LongRanges
 from balsad.server.plain_txn import PlainTxn, read_txn
 from balsad.server.propose import plain_put
 from balsad.server.ranges import LargeAnswers
@@ -35,6 +36,7 @@ class KvApi:
         self._store = service.store
         self._header_at = service.header.at
         self._large = LargeAnswers(service.store, service.header)
+        self._long = LongRanges(service.store, service.header, self._large, flush=lambda: service.driver.flush())
         self._operations_max = service.config.max_txn_ops
         # What `txn_now` has read and `txn` is to answer.
         self._read_raw = b""
@@ -74,6 +76,11 @@ class KvApi:
             return answer
         request = decode(rpc_pb2.RangeRequest, raw)
         check_key(request)
+        if self._long.is_long(request):
+            # `range` comes next, and counts it.
+            caller.requests.value -= 1
+            self.ranges -= 1
+            return None
         return self._large.answer(raw, request)
 
     def range(self, call: Call, raw: bytes) -> None:
@@ -85,12 +92,23 @@ class KvApi:
             call,
             request.serializable,
             lambda who: self._auth.check_range(who, request.key, request.range_end),
-            lambda: self._large.answer(raw, request),
+            lambda: self._answer_range(call, raw, request),
         )
 
+    def _answer_range(self, call: Call, raw: bytes, request: rpc_pb2.RangeRequest) -> bytes | None:
+        found = self._large.find(raw)
+        if found is not None:
+            return found
+        if self._long.is_long(request):
+            self._long.begin(call, raw, request)
+            return None
+        return self._large.answer(raw, request)
+
     def _read(
-        self, call: Call, serializable: bool, check: Callable[[Identity], None], answer: Callable[[], bytes]
+        self, call: Call, serializable: bool, check: Callable[[Identity], None], answer: Callable[[], bytes | None]
     ) -> None:
+        """`answer` gives None when it answers the call itself, later."""
+
         def go_on(error: RequestError | None) -> None:
             if error is not None:
                 fail(call, error)
@@ -99,7 +117,9 @@ class KvApi:
                 if self._auth.enabled:
                     self._service.access.read(call, check, answer)
                 else:
-                    call.respond(answer())
+                    message = answer()
+                    if message is not None:
+                        call.respond(message)
             except RequestError as refusal:
                 fail(call, refusal)
 
