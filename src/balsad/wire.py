@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from typing import Final
 
+
+def _two_bytes(bit: int) -> list[bytes]:
+    """Two bytes for every number below 2**14: seven bits and a continuation bit, seven bits and `bit`."""
+    both = bytearray(2 << 14)
+    both[::2] = bytes(range(128, 256)) * 128
+    both[1::2] = b"".join(bytes((high | bit,)) * 128 for high in range(128))
+    table = bytes(both)
+    return [table[at : at + 2] for at in range(0, len(table), 2)]
+
+
 # Strings for every number below 2**14: LAST ends a varint, MORE carries the continuation bit,
 # so a number below 2**28 costs two look-ups. Loops over numbers that grow look up the low 14 bits
 # and keep the rest.
-LAST: Final[list[bytes]] = [bytes((i,)) if i < 128 else bytes((i & 127 | 128, i >> 7)) for i in range(16384)]
-MORE: Final[list[bytes]] = [bytes((i & 127 | 128, i >> 7 | 128)) for i in range(16384)]
+LAST: Final[list[bytes]] = [bytes((i,)) for i in range(128)] + _two_bytes(0)[128:]
+MORE: Final[list[bytes]] = _two_bytes(128)
 
 UINT64_MASK: Final = 0xFFFFFFFFFFFFFFFF
 _FIELD_NUMBER_MAX: Final = (1 << 29) - 1

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from crc32c import crc32c
-
+from balsad.checksum import crc32c
 from balsad.mvcc.key_value import key_of
 from balsad.mvcc.revision import KEY_BUCKET, ROW_KEY_SIZE, is_tombstone, revision_key, unpack_revision
 

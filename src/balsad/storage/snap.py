@@ -17,8 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from crc32c import crc32c
-
+from balsad.checksum import crc32c
 from balsad.env import Disk
 from balsad.raft.codec import decode_snapshot, encode_snapshot
 from balsad.raft.messages import Snapshot

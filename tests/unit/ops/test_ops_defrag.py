@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from balsad.env.real import RealDisk
-from balsad.ops import OpsError, defrag_data_dir, hashkv, snapshot_status
+from balsad.ops.defrag import defrag_data_dir
+from balsad.ops.errors import OpsError
+from balsad.ops.hashkv import hashkv
+from balsad.ops.snapshot_status import snapshot_status
 from balsad.storage import Backend, DataDir, schema
 from tests.interop.servers import etcdutl
 from tests.unit.ops.snapshot_files import make_db

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from balsad.ops import HashKv, OpsError, hashkv
+from balsad.ops.errors import OpsError
+from balsad.ops.hashkv import HashKv, hashkv
 from tests.interop.servers import real, start
 from tests.interop.v3 import V3
 from tests.unit.ops.snapshot_files import make_db, make_snapshot

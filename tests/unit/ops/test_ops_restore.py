@@ -16,7 +16,10 @@ import pytest
 from balsad.env import Disk
 from balsad.env.real import RealDisk
 from balsad.mvcc import NoLeases, Store
-from balsad.ops import OpsError, RestoreOptions, hashkv, snapshot_restore, snapshot_status
+from balsad.ops.errors import OpsError
+from balsad.ops.hashkv import hashkv
+from balsad.ops.restore import RestoreOptions, snapshot_restore
+from balsad.ops.snapshot_status import snapshot_status
 from balsad.storage import Backend, DataDir, Snapshotter, schema
 from balsad.storage.bolt import Database
 from balsad.storage.wal import WalSnapshot, read_log, valid_snapshot_entries

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from balsad.env.real import RealDisk
-from balsad.ops import OpsError, SnapshotStatus, snapshot_status
+from balsad.ops.errors import OpsError
+from balsad.ops.snapshot_status import SnapshotStatus, snapshot_status
 from balsad.storage import Backend, schema
 from tests.interop.servers import clean_environment, etcdutl, real, start
 from tests.real import real_etcdutl

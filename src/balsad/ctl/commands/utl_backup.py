@@ -20,7 +20,8 @@ def run(command: Command, console: Console, args: list[str]) -> None:
 
 def back_up(folders: dict[str, str], *, with_v3: bool) -> None:
     """`folders` by the names of the flags; those that were not given are empty or missing."""
-    from balsad.ops import BackupOptions, OpsError, backup
+    from balsad.ops.backup import BackupOptions, backup
+    from balsad.ops.errors import OpsError
 
     log_offline_work()
     try:

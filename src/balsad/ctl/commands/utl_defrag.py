@@ -14,7 +14,8 @@ def run(command: Command, console: Console, args: list[str]) -> None:
 
 def defrag(console: Console, data_dir: str, text: str) -> None:
     """Defragment the database of a data directory; waits while a server has it."""
-    from balsad.ops import OpsError, defrag_data_dir
+    from balsad.ops.defrag import defrag_data_dir
+    from balsad.ops.errors import OpsError
 
     log_offline_work()
     try:

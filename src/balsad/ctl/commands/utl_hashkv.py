@@ -12,7 +12,8 @@ def run(command: Command, console: Console, args: list[str]) -> None:
         raise Failure(EXIT_ERROR, f"accepts 1 arg(s), received {len(args)}")
     flags = command.merged_flags
     printer = printer_of(flags, console)
-    from balsad.ops import OpsError, hashkv
+    from balsad.ops.errors import OpsError
+    from balsad.ops.hashkv import hashkv
 
     try:
         printer.db_hash_kv(hashkv(args[0], flags.number("rev")))

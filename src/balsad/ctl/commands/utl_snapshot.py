@@ -35,7 +35,8 @@ def print_status(flags: FlagSet, console: Console, args: list[str]) -> None:
     if len(args) != 1:
         raise Failure(EXIT_BAD_ARGS, "snapshot status requires exactly one argument")
     printer = printer_of(flags, console)
-    from balsad.ops import OpsError, snapshot_status
+    from balsad.ops.errors import OpsError
+    from balsad.ops.snapshot_status import snapshot_status
 
     try:
         printer.snapshot_status(snapshot_status(args[0]))
@@ -47,7 +48,8 @@ def restore_from_flags(flags: FlagSet, console: Console, args: list[str]) -> Non
     """Make a data directory of a snapshot file."""
     if len(args) != 1:
         raise Failure(EXIT_BAD_ARGS, "snapshot restore requires exactly one argument")
-    from balsad.ops import OpsError, RestoreOptions, snapshot_restore
+    from balsad.ops.errors import OpsError
+    from balsad.ops.restore import RestoreOptions, snapshot_restore
 
     options = RestoreOptions(
         snapshot_path=args[0],

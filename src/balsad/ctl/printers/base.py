@@ -9,7 +9,8 @@ from balsad.client.codec import Message
 from balsad.ctl.console import EXIT_BAD_FEATURE, Console, Failure
 
 if TYPE_CHECKING:
-    from balsad.ops import HashKv, SnapshotStatus
+    from balsad.ops.hashkv import HashKv
+    from balsad.ops.snapshot_status import SnapshotStatus
 
 
 class Health:

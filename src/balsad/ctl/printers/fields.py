@@ -12,7 +12,8 @@ from balsad.ctl.printers.simple import alarm_type, event_type
 from balsad.go_quote import quote_go
 
 if TYPE_CHECKING:
-    from balsad.ops import HashKv, SnapshotStatus
+    from balsad.ops.hashkv import HashKv
+    from balsad.ops.snapshot_status import SnapshotStatus
 
 
 _PERMISSIONS = {m.Permission.READ: "READ", m.Permission.WRITE: "WRITE", m.Permission.READWRITE: "READWRITE"}

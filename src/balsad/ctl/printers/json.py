@@ -15,7 +15,8 @@ from balsad.ctl.printers.base import Health, Printer
 from balsad.go_json import quote
 
 if TYPE_CHECKING:
-    from balsad.ops import HashKv, SnapshotStatus
+    from balsad.ops.hashkv import HashKv
+    from balsad.ops.snapshot_status import SnapshotStatus
 
 
 def json_bytes(value: bytes) -> str:

@@ -9,7 +9,8 @@ from balsad.ctl.go_text import humanize_bytes
 from balsad.ctl.printers.base import Health
 
 if TYPE_CHECKING:
-    from balsad.ops import HashKv, SnapshotStatus
+    from balsad.ops.hashkv import HashKv
+    from balsad.ops.snapshot_status import SnapshotStatus
 
 
 Rows = tuple[list[str], list[list[str]]]

@@ -10,7 +10,8 @@ from balsad.ctl.go_text import text_of
 from balsad.ctl.printers.base import Health, Printer
 
 if TYPE_CHECKING:
-    from balsad.ops import HashKv, SnapshotStatus
+    from balsad.ops.hashkv import HashKv
+    from balsad.ops.snapshot_status import SnapshotStatus
 
 
 _ALARMS = {m.ALARM_NONE: "NONE", m.ALARM_NOSPACE: "NOSPACE", m.ALARM_CORRUPT: "CORRUPT"}

@@ -9,7 +9,8 @@ from balsad.ctl.printers import rows as r
 from balsad.ctl.printers.base import Health, Printer
 
 if TYPE_CHECKING:
-    from balsad.ops import HashKv, SnapshotStatus
+    from balsad.ops.hashkv import HashKv
+    from balsad.ops.snapshot_status import SnapshotStatus
 
 
 _WRAP_WIDTH: Final = 30

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from typing import Final
 
-from crc32c import crc32c
-
+from balsad.checksum import crc32c
 from balsad.storage.bolt.db import Database
 from balsad.storage.bolt.page import (
     BUCKET_FLAG,

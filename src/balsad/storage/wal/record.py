@@ -23,8 +23,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from crc32c import crc32c
-
+from balsad.checksum import crc32c
 from balsad.raft.codec import decode_conf_state, encode_conf_state
 from balsad.raft.messages import ConfState, Entry, HardState
 from balsad.wire import LAST, MORE, WireError, read_uvarint, skip_field, skip_unknown, uvarint

@@ -15,8 +15,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from crc32c import crc32c
-
+from balsad.checksum import crc32c
 from balsad.env import Disk
 from balsad.raft.codec import decode_entry_at, decode_hard_state
 from balsad.raft.messages import Entry, HardState
