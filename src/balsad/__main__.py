@@ -58,11 +58,10 @@ def _start(arguments: list[str], loaded: Loaded, problem: str) -> int:
     _tell(loaded.notes_after)
     _tell([form.form_note()])
     try:
-        _look_at_data_dir(config.data_dir)
-        if config.proxy != "off":
-            raise StartError(f"--proxy={config.proxy}: the v2 proxy is not supported")
+        found = _look_at_data_dir(config.data_dir)
         configuration.check_start(config)
-        return _serve(config)
+        # What there is already decides; a flag does for an empty folder.
+        return _serve(config, is_proxy=found == "proxy" or (not found and config.proxy != "off"))
     except (StartError, OSError) as problem_found:
         reason = _in_words(problem_found)
         _log.warning("failed to start etcd", extra={"error": reason})
@@ -76,15 +75,15 @@ def _in_words(problem: StartError | OSError) -> str:
     return str(problem)
 
 
-def _serve(config: ServerConfig) -> int:
+def _serve(config: ServerConfig, *, is_proxy: bool) -> int:
     # Who is interrupted before there is anything to put in order just ends.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Imported late: the answers above shall not wait for the rooms of a running member.
     from balsad.env.heap import keep_freed_memory
-    from balsad.main import serve
+    from balsad.main import serve, serve_proxy
 
     keep_freed_memory()
-    return serve(config)
+    return serve_proxy(config) if is_proxy else serve(config)
 
 
 def _tell(notes: Iterable[Note]) -> None:
@@ -101,25 +100,24 @@ def _set_up_logs(settings: LogSettings) -> str:
     return ""
 
 
-def _look_at_data_dir(path: str) -> None:
-    """Tell what is in the data folder. Raises: StartError. Source: identifyDataDirOrDie."""
+def _look_at_data_dir(path: str) -> str:
+    """Whose the data folder is: `member`, `proxy`, or nobody's. Raises: StartError. Source: identifyDataDirOrDie."""
     try:
         names = sorted(os.listdir(path))
     except FileNotFoundError:
-        return
+        return ""
     except OSError as error:
         raise StartError(f"failed to list data directory {_in_words(error)}") from None
     for name in names:
         if name not in ("member", "proxy"):
             _log.warning("found invalid file under data directory", extra={"filename": name, "data-dir": path})
-    if "proxy" in names:
-        raise StartError(
-            "invalid datadir; both member and proxy directories exist"
-            if "member" in names
-            else "the data directory is a v2 proxy's, which is not supported"
-        )
-    if "member" in names:
-        _log.info("server has been already initialized", extra={"data-dir": path, "dir-type": "member"})
+    if "proxy" in names and "member" in names:
+        raise StartError("invalid datadir; both member and proxy directories exist")
+    for kind in ("member", "proxy"):
+        if kind in names:
+            _log.info("server has been already initialized", extra={"data-dir": path, "dir-type": kind})
+            return kind
+    return ""
 
 
 if __name__ == "__main__":

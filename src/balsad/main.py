@@ -387,6 +387,18 @@ def serve(config: ServerConfig) -> int:
         return runner.run(_serve(config))
 
 
+def serve_proxy(config: ServerConfig) -> int:
+    """Pass HTTP on to a cluster's members until a signal ends it. Raises: StartError."""
+    from balsad.proxy import serve_v2
+
+    raise_descriptor_limit()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    env = real_env()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve_v2(config, env, _server_tls(config, env)))
+    return 0
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop

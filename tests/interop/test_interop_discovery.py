@@ -348,10 +348,11 @@ def test_what_a_url_refuses_it_refuses_to_both(tmp_path: Path, case: str, words:
             assert words in ended.ends()
 
 
-def test_falling_back_to_the_proxy_is_refused(tmp_path: Path) -> None:
+def test_discovery_makes_no_proxies(tmp_path: Path) -> None:
     with start(real(), tmp_path / "registry", "--enable-v2") as registry, newcomers(tmp_path / "new") as new:
         url = make_token(registry, "t", "1")
         new.wait(new.start("m1", balsad(), f"--discovery={url}"))
         late = new.start("m2", balsad(), f"--discovery={url}").ends()
         assert "discovery cluster is full; falling back to the v2 proxy is not supported" in late
-        assert "--proxy=on: the v2 proxy is not supported" in new.start("m3", balsad(), "--proxy=on").ends()
+        proxy = new.start("m3", balsad(), "--proxy=on", f"--discovery={url}")
+        assert "--proxy=on does not ask a discovery service: name the members by --initial-cluster" in proxy.ends()

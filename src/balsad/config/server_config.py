@@ -178,7 +178,7 @@ class ServerConfig:
     unsafe_no_fsync: bool = False
     force_new_cluster: bool = False
 
-    # the v2 proxy, which is refused; its flags are accepted
+    # the v2 proxy
     proxy: str = "off"
     proxy_failure_wait_ms: int = 5_000
     proxy_refresh_interval_ms: int = 30_000

@@ -153,12 +153,17 @@ class Metrics:
         self.v2_watchers = self._gauge("etcd_debugging_store_watchers", "Count of currently active watchers.")
 
     def _make_proxy(self) -> None:
-        """`etcd grpc-proxy`."""
+        """`etcd grpc-proxy`, and `etcd --proxy on`."""
         self.proxy_cache_hits = self._gauge("etcd_grpc_proxy_cache_hits_total", "Total number of cache hits")
         self.proxy_cache_keys = self._gauge("etcd_grpc_proxy_cache_keys_total", "Total number of keys/ranges cached")
         self.proxy_cache_misses = self._gauge("etcd_grpc_proxy_cache_misses_total", "Total number of cache misses")
         self.proxy_events_coalescing = self._counter("etcd_grpc_proxy_events_coalescing_total", "Total number of events coalescing")
         self.proxy_watchers_coalescing = self._gauge("etcd_grpc_proxy_watchers_coalescing_total", "Total number of current watchers coalescing")
+
+        self.proxy_requests = self._labelled_counter("etcd_proxy_requests_total", "Counter requests incoming by method.", "method")
+        self.proxy_handled = self._labelled_counter("etcd_proxy_handled_total", "Counter of requests fully handled (by authoratitave servers)", "method", "code")
+        self.proxy_dropped = self._labelled_counter("etcd_proxy_dropped_total", "Counter of requests dropped on the proxy.", "method", "proxying_error")
+        self.proxy_handling_s = self._labelled_histogram("etcd_proxy_handling_duration_seconds", "Bucketed histogram of handling time of successful events (non-watches), by method (GET/PUT etc.).", exponential(0.0005, 2, 13), "method")
 
     def _make_network(self) -> None:
         """Peers and streams."""

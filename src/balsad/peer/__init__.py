@@ -2,6 +2,8 @@
 
 from balsad.peer.backend import DbSnapshot, HashKv, LeaseTimes, PeerBackend, RaftBackend
 from balsad.peer.counts import PeerCounts, connect_metrics, copy_peer_counts
+from balsad.peer.http_answer import AnswerReader, BrokenAnswerError
+from balsad.peer.http_client import Dialer, DialError, dial_error, go_error, request_head
 from balsad.peer.listener import PeerListener
 from balsad.peer.questions import PeerClient, PeerQuestionError, RemoteCluster, Versions
 from balsad.peer.self_signed import self_signed
@@ -10,7 +12,11 @@ from balsad.peer.tls import PeerTls
 from balsad.peer.transport import PeerTransport
 
 __all__ = [
+    "AnswerReader",
+    "BrokenAnswerError",
     "DbSnapshot",
+    "DialError",
+    "Dialer",
     "HashKv",
     "LeaseTimes",
     "PeerBackend",
@@ -25,6 +31,9 @@ __all__ = [
     "Versions",
     "connect_metrics",
     "copy_peer_counts",
+    "dial_error",
+    "go_error",
     "peer_server",
+    "request_head",
     "self_signed",
 ]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
 from typing import Final
 from urllib.parse import urlsplit
 
 from balsad.api import pprof_pages
 from balsad.client import Client
 from balsad.client.channel import Channel
-from balsad.config import StartError
 from balsad.env.descriptors import descriptor_limit
 from balsad.observe.logs import get_logger
 from balsad.observe.metrics import Metrics
@@ -25,6 +22,7 @@ from balsad.proxy.pages import Pages
 from balsad.proxy.registry import Registry
 from balsad.proxy.services import register
 from balsad.proxy.settings import RECEIVED_BYTES_MAX, Settings
+from balsad.proxy.sockets import bind
 from balsad.proxy.upstream import Upstream
 from balsad.proxy.watch import WatchStream
 from balsad.server.systemd import notify
@@ -41,7 +39,7 @@ async def serve(settings: Settings) -> None:
     server = RpcServer(limits=_limits(settings), scheduler=loop)
     monitoring = RpcServer(limits=_limits(settings), scheduler=loop)
     monitoring.serves_grpc = False
-    bound = _bind(settings.listen_address)
+    bound = bind(settings.listen_address)
     _log.info("listening for gRPC proxy client requests", extra={"address": settings.listen_address})
     channel = Channel(loop, settings.endpoints, tls=settings.client_tls, random=_random, backoff_max_s=BACKOFF_MAX_S)
     upstream = Upstream(channel, send_bytes_max=settings.send_bytes_max, receive_bytes_max=settings.receive_bytes_max)
@@ -93,7 +91,7 @@ async def serve(settings: Settings) -> None:
 
 async def _listen_for_metrics(monitoring: RpcServer, settings: Settings) -> None:
     url = urlsplit(settings.metrics_url)
-    await monitoring.listen_bound(_bind(url.netloc), settings.tls if url.scheme == "https" else None)
+    await monitoring.listen_bound(bind(url.netloc), settings.tls if url.scheme == "https" else None)
     _log.info("gRPC proxy listening for metrics", extra={"address": settings.metrics_url})
 
 
@@ -109,26 +107,3 @@ def _limits(settings: Settings) -> Limits:
         keepalive_time_s=settings.keepalive_interval_s,
         keepalive_timeout_s=settings.keepalive_timeout_s,
     )
-
-
-def _bind(address: str) -> socket.socket:
-    """Raises: StartError, with the sentence of Go's net.Listen."""
-    host, _, port = address.rpartition(":")
-    try:
-        found = socket.getaddrinfo(
-            host.strip("[]") or None, int(port or 0), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, _, _, _, where = min(found, key=lambda info: info[0] != socket.AF_INET)
-    except (OSError, ValueError) as error:
-        raise StartError(f"listen tcp {address}: {error}") from None
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-        listener.listen(1)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            listener.close()
-        raise StartError(f"listen tcp {address}: bind: {(error.strerror or str(error)).lower()}") from None
-    listener.setblocking(False)
-    return listener

@@ -40,7 +40,12 @@ def room(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
         served[:] = [config]
         return 7
 
+    def serve_proxy(config: ServerConfig) -> int:
+        served[:] = [config]
+        return 8
+
     module.serve = serve  # type: ignore[attr-defined]
+    module.serve_proxy = serve_proxy  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "balsad.main", module)
     return module
 
@@ -87,7 +92,6 @@ def test_a_member_that_cannot_start(room: types.ModuleType, capfd: pytest.Captur
     [
         ("--auto-compaction-retention=x", 'error parsing CompactionRetention: time: invalid duration "x"'),
         ("--cipher-suites=x", 'unexpected TLS cipher suite "x"'),
-        ("--proxy=on", "--proxy=on: the v2 proxy is not supported"),
     ],
 )
 def test_what_is_refused_before_anything_opens(
@@ -114,25 +118,30 @@ def test_what_lies_in_the_data_folder_is_told(
 
 
 @pytest.mark.parametrize(
-    ("folders", "reason"),
+    ("folder", "flag", "code"),
     [
-        (["member", "proxy"], "invalid datadir; both member and proxy directories exist"),
-        (["proxy"], "the data directory is a v2 proxy's, which is not supported"),
+        ("member", "--proxy=on", 7),
+        ("proxy", "--proxy=off", 8),
+        ("note", "--proxy=readonly", 8),
+        ("note", "--proxy=off", 7),
     ],
 )
-def test_a_proxys_data_folder(
-    room: types.ModuleType, capfd: pytest.CaptureFixture[str], tmp_path: Path, folders: list[str], reason: str
+def test_the_data_folder_says_what_is_started(
+    room: types.ModuleType, tmp_path: Path, folder: str, flag: str, code: int
 ) -> None:
-    for folder in folders:
+    """Source: etcdmain.startEtcdOrProxyV2: the flag does for a folder that is nobody's."""
+    (tmp_path / "d" / folder).mkdir(parents=True)
+
+    assert main(["etcd", "--data-dir=d", flag]) == code
+
+
+def test_a_data_folder_of_both(room: types.ModuleType, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for folder in ("member", "proxy"):
         (tmp_path / "d" / folder).mkdir(parents=True)
 
     assert main(["etcd", "--data-dir=d"]) == 1
-    assert lines(capfd.readouterr().err)[-1]["error"] == reason
-
-
-def test_a_subcommand_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["etcd", "grpc-proxy", "start"]) == 1
-    assert capfd.readouterr().err == "etcd: the grpc-proxy subcommand is not supported\n"
+    error = lines(capfd.readouterr().err)[-1]["error"]
+    assert error == "invalid datadir; both member and proxy directories exist"
 
 
 def test_a_log_file_that_cannot_be_opened(room: types.ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
