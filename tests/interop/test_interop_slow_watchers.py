@@ -171,8 +171,8 @@ def test_http(
 PAST = 150
 PAST_VALUE_SIZE = 10_000
 # A megabyte each would be 700 MB.
-PAST_CROWD = 700
-PAST_GRACE_MB = 400
+PAST_CROWD = {("balsad", "grpc"): 700, ("balsad", "gateway"): 200, ("real", "grpc"): 50, ("real", "gateway"): 50}
+PAST_GRACE_MB = 450
 
 
 @pytest.mark.parametrize("kind", ["grpc", "gateway"])
@@ -192,7 +192,7 @@ def test_the_past(tmp_path: Path, name: str, kind: str) -> None:
         for one in values:
             client.put(b"flood", one)
         before = resident_mb(member)
-        crowd = [dial(member, hello) for _ in range(PAST_CROWD if name == "balsad" else 50)]
+        crowd = [dial(member, hello) for _ in range(PAST_CROWD[name, kind])]
         late = held.enter_context(connect(member.address)).watch(create)
         told: list[bytes] = []
         most = 0
