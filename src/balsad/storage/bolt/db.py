@@ -21,6 +21,7 @@ from balsad.storage.bolt.page import (
     LEAF,
 )
 from balsad.storage.bolt.reach import unreachable_pages
+from balsad.storage.bolt.runs import read_all_leaves
 from balsad.storage.bolt.tree import View
 from balsad.storage.bolt.tx import WriteTx
 from balsad.storage.errors import StorageError, os_error
@@ -141,6 +142,8 @@ class Database:
         view = self.view
         page_id = view.meta.freelist
         if page_id == NO_FREELIST:
+            if view.plain_leaves is not None:
+                read_all_leaves(view, self.read)
             return freelist_of(unreachable_pages(view))
         offset = page_id * view.page_size
         overflow = int.from_bytes(view.mapping[offset + 12 : offset + 16], "little")

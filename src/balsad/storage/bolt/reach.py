@@ -24,7 +24,7 @@ def unreachable_pages(view: View) -> list[int]:
     """The pages below the high water that the state does not use, ascending.
 
     Reads every page's header and the flags of every item, which may be a bucket, but for those leaves of which
-    `view.plain_leaves` tells; of a large file it is a tenth of a start, so leaves are looked into where they lie.
+    `view.plain_leaves` tells: others are looked into where they lie, and with that stay in memory.
     Raises: CorruptDatabaseError, also where a page is used twice.
     """
     mapping = view.mapping

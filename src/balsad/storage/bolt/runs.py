@@ -58,7 +58,7 @@ class LeafRun:
 
 
 def leaf_runs(view: View, name: bytes, key_size: int, read: Callable[[int, int], bytes]) -> Iterator[LeafRun]:
-    """All leaves of a bucket in key order; `key_size` is that of most keys.
+    """All leaves of a bucket in key order; `key_size` is that of most keys, 0 for who does not ask where they begin.
 
     `read(count, offset)` gives bytes of the file; what is read by it need not stay in memory, as the map's pages do.
     `view.plain_leaves`, if there is such a table, learns which pages are leaves of a single page without buckets.
@@ -112,6 +112,15 @@ def leaf_runs(view: View, name: bytes, key_size: int, read: Callable[[int, int],
         else:
             are_leaves[-1] = True
             yield LeafRun(view, page, len(page), [])
+    view.buckets_read.add(name)
+
+
+def read_all_leaves(view: View, read: Callable[[int, int], bytes]) -> None:
+    """Have `view.plain_leaves` learn of all buckets that were not read yet. Raises: see `leaf_runs`."""
+    for name in view.buckets:
+        if name not in view.buckets_read:
+            for _ in leaf_runs(view, name, 0, read):
+                pass
 
 
 def _leading_leaves(data: bytes, page_id: int, count: int, page_size: int) -> int:
@@ -149,6 +158,9 @@ class _Places:
     def find(self, data: bytes) -> list[int]:
         """Where each key begins; nothing if one has another size than usual, or an item is not on its page."""
         self.are_plain = True
+        if not self._key_size:
+            self._look_for_buckets(data)
+            return []
         starts: list[int] = []
         is_usual = True
         for base in range(0, len(data), self._page_size):
@@ -161,6 +173,13 @@ class _Places:
             elif is_usual:
                 starts += map(add, self._places, repeat(base))
         return starts if is_usual else []
+
+    def _look_for_buckets(self, data: bytes) -> None:
+        for base in range(0, len(data), self._page_size):
+            first = base + HEADER_SIZE
+            end = first + ELEMENT_SIZE * (data[base + 10] | data[base + 11] << 8)
+            if BUCKET_FLAG in data[first:end:ELEMENT_SIZE]:
+                self.are_plain = False
 
     def _read(self, page: bytes, table: bytes, count: int) -> None:
         """Note a leaf's table and the places in it. A leaf with buckets has none, and is not remembered."""

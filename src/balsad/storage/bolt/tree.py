@@ -59,7 +59,18 @@ def decode_bucket(value: bytes) -> BucketRoot:
 class View:
     """One committed state of the file."""
 
-    __slots__ = ("branches", "buckets", "high_water", "mapping", "meta", "page_size", "path", "plain_leaves", "txid")
+    __slots__ = (
+        "branches",
+        "buckets",
+        "buckets_read",
+        "high_water",
+        "mapping",
+        "meta",
+        "page_size",
+        "path",
+        "plain_leaves",
+        "txid",
+    )
 
     def __init__(self, path: str, meta: Meta, mapping: Mapping) -> None:
         self.path = path
@@ -72,6 +83,7 @@ class View:
         self.buckets: dict[bytes, BucketRoot] = {}
         # Of pages already read: 1 for a leaf of one page that holds no bucket. Kept until free pages are known.
         self.plain_leaves: bytearray | None = None
+        self.buckets_read: set[bytes] = set()
 
     def load_buckets(self) -> None:
         """Read the names and roots of the top buckets; a View is of no use before."""
