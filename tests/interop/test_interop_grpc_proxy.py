@@ -353,3 +353,71 @@ def test_tls_either_way(tmp_path: Path) -> None:
             # A client that speaks plainly, or trusts somebody else, comes to nothing.
             code, _ = finish(real_etcdctl(), f"--endpoints=http://{proxy.address}", "--command-timeout=1s", "get", "a")
             assert code == 1
+
+
+def test_ordered_ranges_never_go_back(tmp_path: Path) -> None:
+    """Two members that know nothing of each other stand for one that is behind."""
+    with start(real(), tmp_path / "far") as far, start(real(), tmp_path / "behind") as behind:
+        for number in range(5):
+            far.etcdctl("put", "a", str(number))
+        behind.etcdctl("put", "a", "old")
+        both = f"{far.address},{behind.address}"
+        ordering = "--experimental-serializable-ordering"
+        with (
+            start_proxy(balsad(), tmp_path, both) as either,
+            start_proxy(balsad(), tmp_path, both, ordering) as ordered,
+        ):
+            v3 = V3(either.address)
+            deadline = time.monotonic() + 20
+            while (v3.range(b"a").header.revision, v3.range(b"a").header.revision) != (6, 2):
+                assert time.monotonic() < deadline, "it asks but one of them"
+            v3.close()
+            v3 = V3(ordered.address)
+            found = [v3.range(b"a").header.revision for _ in range(12)]
+            v3.close()
+            assert found == sorted(found)
+            assert found[-1] == 6
+            far.kill()
+            v3 = V3(ordered.address)
+            with pytest.raises(grpc.RpcError) as refused:
+                for _ in range(2):
+                    v3.range(b"a")
+            v3.close()
+            assert "no cluster members have a revision higher" in (refused.value.details() or "")
+
+
+def test_a_certificate_with_a_name_is_refused(tmp_path: Path) -> None:
+    """The same words, and for the same: members would take all clients for the proxy."""
+    pytest.importorskip("cryptography")
+    path = tmp_path / "cert.pem"
+    _named_certificate(path)
+    flags = ("grpc-proxy", "start", f"--cert={path}", f"--key={path}", "--listen-addr=127.0.0.1:0")
+    said = [finish(*who.command, *flags) for who in (balsad(), real())]
+    assert said[0][0] == said[1][0] == 1
+    assert said[0][1].splitlines()[-1] == said[1][1].splitlines()[-1]
+
+
+def _named_certificate(path: Path) -> None:
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "someone")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    path.write_bytes(certificate.public_bytes(Encoding.PEM) + secret)

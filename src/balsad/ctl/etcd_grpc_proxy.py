@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from balsad.transport import ServerTls
 
 _log = get_logger("balsad.main")
-_UNSUPPORTED: Final = ("experimental-serializable-ordering", "experimental-leasing-prefix")
+_UNSUPPORTED: Final = ("experimental-leasing-prefix",)
 
 
 def make_root() -> Command:
@@ -128,6 +128,7 @@ def _settings(flags: FlagSet, console: Console) -> Settings:
         scrape_tls=scrape_tls,
         proxy_tls=_own_client_tls(tls, flags.on("auto-tls")),
         enable_pprof=flags.on("enable-pprof"),
+        is_ordered=flags.on("experimental-serializable-ordering"),
     )
 
 
@@ -142,13 +143,13 @@ def _client_tls(flags: FlagSet) -> tuple[SSLContext | None, SSLContext | None]:
             "--insecure-skip-tls-verify was given, this grpc proxy process skips authentication of etcd server TLS "
             "certificates. This option should be enabled only for testing purposes."
         )
-    context = _context(ca, cert, key, skips)
+    context = _context(ca, cert, key, skips, is_nameless=True)
     pages = _context(ca, cert, key, skips)
     pages.set_alpn_protocols(["http/1.1"])
     return context, pages
 
 
-def _context(ca: str, cert: str, key: str, skips: bool = False) -> SSLContext:
+def _context(ca: str, cert: str, key: str, skips: bool = False, *, is_nameless: bool = False) -> SSLContext:
     """Raises: StartError."""
     from balsad.client.tls import client_context
     from balsad.config import StartError
@@ -156,9 +157,30 @@ def _context(ca: str, cert: str, key: str, skips: bool = False) -> SSLContext:
     if bool(cert) != bool(key):
         raise StartError(f"KeyFile and CertFile must both be present[key: {key}, cert: {cert}]")
     try:
+        if cert and is_nameless:
+            _check_nameless(cert)
         return client_context(cacert=ca, cert=cert, key=key, insecure_skip_verify=skips)
     except OSError as error:
         raise StartError(_reason(error, ca, cert, key)) from None
+
+
+def _check_nameless(cert: str) -> None:
+    """To members all clients of a proxy are who its certificate says: that must be nobody. Raises: StartError."""
+    from balsad.config import StartError
+
+    try:
+        from cryptography import x509
+        from cryptography.x509.oid import NameOID
+    except ImportError:
+        return
+    with open(cert, "rb") as file:
+        try:
+            subject = x509.load_pem_x509_certificate(file.read()).subject
+        except ValueError as error:
+            raise StartError(f"cannot use {cert}: {error}") from None
+    for name in subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        if isinstance(name.value, str) and name.value:
+            raise StartError(f"cert has non empty Common Name ({name.value}): {cert}")
 
 
 def _reason(error: OSError, *paths: str) -> str:

@@ -21,14 +21,23 @@ from balsad.transport import Call, RpcServer
 if TYPE_CHECKING:
     from balsad.observe.metrics import Metrics
 
+ATTEMPTS_PER_ENDPOINT: Final = 5
+NO_GREATER_REVISION: Final = (
+    "etcdclient: no cluster members have a revision higher than the previously received revision"
+)
 _KV: Final = "/etcdserverpb.KV/"
 _TIME_TO_LIVE: Final = "/etcdserverpb.Lease/LeaseTimeToLive"
 
 
 class KvProxy:
-    """The handlers of KV, and of the one of Lease that tells keys."""
+    """The handlers of KV, and of the one of Lease that tells keys.
 
-    def __init__(self, upstream: Upstream, namespace: Namespace, metrics: Metrics) -> None:
+    `is_ordered`: no range is answered at a revision before one that was told already, by whichever member.
+    """
+
+    def __init__(self, upstream: Upstream, namespace: Namespace, metrics: Metrics, *, is_ordered: bool = False) -> None:
+        self._is_ordered = is_ordered
+        self._told_revision = 0
         self._upstream = upstream
         self._namespace = namespace if namespace.prefix else None
         self._cache = RangeCache()
@@ -59,7 +68,7 @@ class KvProxy:
             except CompactedError:
                 metrics.proxy_cache_hits.inc()
                 raise
-            if known is not None:
+            if known is not None and not (self._is_ordered and _revision(known) < self._told_revision):
                 metrics.proxy_cache_hits.inc()
                 call.respond(known)
                 return
@@ -82,7 +91,10 @@ class KvProxy:
             self._count()
             return answer
 
-        self._pass_on(call, message, done)
+        if self._is_ordered:
+            self._pass_on_in_order(call, message, done)
+        else:
+            self._pass_on(call, message, done)
 
     def _put(self, call: Call, message: bytes) -> None:
         request = _decoded(rpc_pb2.PutRequest, message)
@@ -213,6 +225,28 @@ class KvProxy:
 
         self._upstream.pass_on(call, message, ended)
 
+    def _pass_on_in_order(self, call: Call, message: bytes, done: Callable[[bytes], bytes]) -> None:
+        """Ask member after member until one is as far as what was told before. Source: client/v3/ordering."""
+        told = self._told_revision
+        left = ATTEMPTS_PER_ENDPOINT * len(self._upstream.channel.endpoints)
+
+        def ended(status: Status, answer: bytes) -> None:
+            nonlocal left
+            if status.code != OK:
+                end(call, status, is_told_apart=False)
+                return
+            revision = _revision(answer)
+            if revision >= told:
+                self._told_revision = max(self._told_revision, revision)
+                call.respond(done(answer))
+            elif left > 0 and not call.closed:
+                left -= 1
+                self._upstream.pass_on(call, message, ended)
+            else:
+                call.fail(UNKNOWN, NO_GREATER_REVISION)
+
+        self._upstream.pass_on(call, message, ended)
+
     def _invalidate(self, key: bytes, stop: bytes) -> None:
         self._cache.invalidate(key, stop)
         self._count()
@@ -227,6 +261,11 @@ def _decoded(kind: Any, message: bytes) -> Any:
         return kind.FromString(message)
     except DecodeError:
         return None
+
+
+def _revision(answer: bytes) -> int:
+    """At which revision a range was answered."""
+    return int(rpc_pb2.RangeResponse.FromString(answer).header.revision)
 
 
 def _token(call: Call) -> bytes:

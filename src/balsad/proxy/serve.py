@@ -11,6 +11,7 @@ from balsad.api import pprof_pages
 from balsad.client import Client
 from balsad.client.channel import Channel
 from balsad.env.descriptors import descriptor_limit
+from balsad.errors import RequestError
 from balsad.observe.logs import get_logger
 from balsad.observe.metrics import Metrics
 from balsad.proxy.broadcasts import Ranges
@@ -58,7 +59,7 @@ async def serve(settings: Settings) -> None:
         _log.info("gRPC proxy enabled pprof", extra={"path": "/debug/pprof"})
     register(server, upstream)
     namespace = Namespace(settings.namespace)
-    KvProxy(upstream, namespace, metrics).register(server)
+    KvProxy(upstream, namespace, metrics, is_ordered=settings.is_ordered).register(server)
     ranges = Ranges(upstream, namespace, metrics)
     server.stream(WATCH, lambda call: WatchStream(call, upstream, ranges))
     registry = Registry(
@@ -69,6 +70,8 @@ async def serve(settings: Settings) -> None:
     if settings.resolver_prefix:
         registry.start()
     try:
+        if settings.is_ordered:
+            await _recover_order(client)
         await server.listen_bound(bound, settings.tls)
         if settings.metrics_url:
             await _listen_for_metrics(monitoring, settings)
@@ -87,6 +90,18 @@ async def serve(settings: Settings) -> None:
         await client.close()
         if proxy_client is not None:
             await proxy_client.close()
+
+
+async def _recover_order(client: Client) -> None:
+    """Return once the cluster has told what its present is."""
+    _log.info("waiting for linearized read from cluster to recover ordering")
+    while True:
+        try:
+            await client.kv.get("_", keys_only=True)
+            return
+        except RequestError as error:
+            _log.warning("ordering recovery failed, retrying in 1s", extra={"error": error})
+        await asyncio.sleep(1.0)
 
 
 async def _listen_for_metrics(monitoring: RpcServer, settings: Settings) -> None:

@@ -30,3 +30,4 @@ class Settings:
     scrape_tls: SSLContext | None = None  # the same, for their pages
     proxy_tls: SSLContext | None = None  # of the proxy as its own client, for /proxy/health
     enable_pprof: bool = False
+    is_ordered: bool = False
