@@ -94,14 +94,28 @@ class KeyIndex:
             self.dead_sorted.add(key)
 
     def tombstone_all(self, keys: list[bytes], main: int, sub: int) -> None:
-        """Record the delete of many live keys, in consecutive sub revisions from `sub` on."""
+        """Record the delete of many live keys, given in order, in consecutive sub revisions from `sub` on."""
         self.live_sorted.remove_all(keys)
+        self._tombstone_all(keys, main, sub)
+
+    def tombstone_between(self, key: bytes, end: bytes, keys: list[bytes], main: int, sub: int) -> None:
+        """As `tombstone_all`, of all keys of a range, which are `keys`."""
+        self.live_sorted.remove_between(key, end)
+        self._tombstone_all(keys, main, sub)
+
+    def _tombstone_all(self, keys: list[bytes], main: int, sub: int) -> None:
         live = self.live
+        history = self.history
         dead = self.dead
         newly_dead: list[bytes] = []
         for key in keys:
-            self.supersede(key, live.pop(key))
-            self.supersede(key, (main, sub, 0, 0))
+            previous = live.pop(key)
+            older = history.get(key)
+            if older is None:
+                history[key] = [previous, (main, sub, 0, 0)]
+            else:
+                older.append(previous)
+                older.append((main, sub, 0, 0))
             sub += 1
             if key not in dead:
                 dead.add(key)

@@ -7,6 +7,7 @@ of a new key costs.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
@@ -17,6 +18,9 @@ OPEN_END: Final = b"\0"
 
 # Longer, and the one put that sorts them in would be felt; shorter, and little is saved.
 FRESH_MAX: Final = 512
+_LIST_KEYS: Final = 1000
+_MANY_OF_A_LIST: Final = 20
+"""So many keys of the thousand of one list: looking through all of it is quicker than finding each."""
 
 
 class SortedKeys:
@@ -69,15 +73,56 @@ class SortedKeys:
         self._sorted.remove(key)
 
     def remove_all(self, keys: list[bytes]) -> None:
-        """Drop many keys that are in the set; much quicker than one by one when they are a good part of it."""
+        """Drop keys that are in the set, given in order; of many that are near each other not one by one."""
         if self._fresh:
             self._settle()
-        if 8 * len(keys) < len(self._sorted):
-            for key in keys:
-                self._sorted.remove(key)
-        else:
-            gone = set(keys)
-            self._sorted = SortedList([key for key in self._sorted if key not in gone])
+        keys_there = self._sorted
+        lists, maxes = keys_there._lists, keys_there._maxes
+        place = 0
+        while place < len(keys):
+            at = bisect_left(maxes, keys[place])
+            end = bisect_right(keys, maxes[at], place)
+            if end - place < _MANY_OF_A_LIST:
+                # This may cut the lists anew.
+                for key in keys[place:end]:
+                    keys_there.remove(key)
+            else:
+                gone = set(keys[place:end])
+                left = [key for key in lists[at] if key not in gone]
+                if left:
+                    lists[at] = left
+                    maxes[at] = left[-1]
+                else:
+                    del lists[at], maxes[at]
+                keys_there._len -= end - place
+                del keys_there._index[:]
+            place = end
+
+    def remove_between(self, key: bytes, end: bytes) -> None:
+        """Drop the keys of a range: whole lists of them at once."""
+        if self._fresh:
+            self._settle()
+        keys = self._sorted
+        lists, maxes = keys._lists, keys._maxes
+        first = bisect_left(maxes, key)
+        last = len(lists) if end == OPEN_END else bisect_left(maxes, end)
+        if first == len(lists) or last < first:
+            return
+        before = lists[first][: bisect_left(lists[first], key)]
+        after: list[bytes] = []
+        if last < len(lists):
+            after = lists[last][bisect_left(lists[last], end) :]
+        touched = lists[first : last + 1]
+        both = before + after
+        # Many short lists are worse than a few long ones.
+        kept = [both] if len(both) <= _LIST_KEYS else [before, after]
+        kept = [some for some in kept if some]
+        if first == last and len(both) >= len(touched[0]):
+            return
+        lists[first : last + 1] = kept
+        maxes[first : last + 1] = [some[-1] for some in kept]
+        keys._len -= sum(map(len, touched)) - len(both)
+        del keys._index[:]
 
     def add_all(self, keys: list[bytes]) -> None:
         """Take many keys, none of which is in the set."""

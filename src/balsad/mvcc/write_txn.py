@@ -71,20 +71,57 @@ class WriteTxn:
         assert not self._ended
         store = self._store
         keys = store.index.keys(key, end, 0)
-        many = len(keys) >= MANY
-        if many:
-            store.index.tombstone_all(keys, self._main, len(self._changes))
-        for gone in keys:
-            sub = len(self._changes)
-            tombstone = key_field(gone)
-            if not many:
-                store.index.tombstone(gone, self._main, sub)
-            store.rows[tombstone_key(self._main, sub)] = tombstone
-            store.cache.drop(gone)
-            store.head = self._main
-            self._changes.append((True, gone, tombstone))
-            store.move_lease(gone, 0)
+        if len(keys) >= MANY:
+            store.index.tombstone_between(key, end, keys, self._main, len(self._changes))
+            self._delete_all(keys)
+        else:
+            for gone in keys:
+                self._delete(gone)
         return len(keys)
+
+    def delete_keys(self, keys: list[bytes]) -> None:
+        """Delete these keys, given in order; those that do not live are left out."""
+        assert not self._ended
+        index = self._store.index
+        live = index.live
+        keys = [key for key in keys if key in live]
+        if len(keys) >= MANY:
+            index.tombstone_all(keys, self._main, len(self._changes))
+            self._delete_all(keys)
+        else:
+            for key in keys:
+                self._delete(key)
+
+    def _delete(self, key: bytes) -> None:
+        store = self._store
+        main = self._main
+        sub = len(self._changes)
+        tombstone = key_field(key)
+        store.index.tombstone(key, main, sub)
+        store.rows[tombstone_key(main, sub)] = tombstone
+        store.cache.drop(key)
+        store.head = main
+        self._changes.append((True, key, tombstone))
+        store.move_lease(key, 0)
+
+    def _delete_all(self, keys: list[bytes]) -> None:
+        """What is left to do when the index knows that these keys are gone."""
+        store = self._store
+        main = self._main
+        rows = store.rows
+        changes = self._changes
+        cache = store.cache
+        lease_by_key = store.leases.lease_by_key
+        sub = len(changes)
+        store.head = main
+        for key in keys:
+            tombstone = key_field(key)
+            rows[tombstone_key(main, sub)] = tombstone
+            cache.drop(key)
+            changes.append((True, key, tombstone))
+            if key in lease_by_key:
+                store.move_lease(key, 0)
+            sub += 1
 
     def range(
         self,

@@ -444,8 +444,7 @@ class Applier:
         if keys:
             write = self.store.write()
             try:
-                for key in keys:
-                    write.delete_range(key)
+                write.delete_keys(keys)
             finally:
                 write.end()
         return self.header.at(self.store.current_revision)
