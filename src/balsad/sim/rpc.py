@@ -32,6 +32,8 @@ LOST: Final = -1
 REFUSED: Final = -2
 """There was no connection: the request was never made."""
 
+PIECE_BYTES: Final = 8 * 1024
+"""Of what a watcher is told of the past, so much at a time: as of a member with many such watchers."""
 HEAVY: Final = 8 << 20
 """What a client that does not read seems to leave unread."""
 
@@ -78,6 +80,10 @@ class SimCall(Call):
     def respond(self, message: bytes) -> None:
         self.send(message)
         self.finish()
+
+    def room(self, most: int) -> int:
+        # Nobody else's unread bytes count: a simulated client's are not counted either.
+        return 0 if self.pending_bytes > most else PIECE_BYTES
 
     def send(self, message: bytes) -> None:
         if not self.closed:
