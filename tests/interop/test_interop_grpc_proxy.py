@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import socket
 import ssl
@@ -15,11 +16,13 @@ import grpc
 import pytest
 
 from balsad.proto import rpc_pb2 as rpc
+from balsad.proxy.services import PASSED, STREAMS, TOLD_BY_WORDS
 from tests.interop.proxies import at_once, start_proxy
 from tests.interop.servers import HeldPort, balsad, fetch, finish, program, programs, real, start
 from tests.interop.v3 import V3
 from tests.real import real_etcdctl
 
+METHODS = (*PASSED, *TOLD_BY_WORDS, *(f"/etcdserverpb.KV/{name}" for name in ("Range", "Put", "DeleteRange", "Txn")))
 # What is typed at a proxy, each in front of a member of its own kind; what differs by nature is blotted out below.
 TYPED = (
     "put a 1",
@@ -284,6 +287,16 @@ def test_hostile_clients_harm_nobody_else(tmp_path: Path) -> None:
         nonsense = v3.channel.unary_unary("/etcdserverpb.KV/Txn")
         with pytest.raises(grpc.RpcError):
             nonsense(b"\xff\xff\xff", timeout=10)
+        random.seed(3)
+        for path in METHODS:
+            for _ in range(5):
+                # No request of any kind, or one that is cut short, or too long.
+                noise = random.choice([b"", b"\x0a\x03abc"]) + random.randbytes(random.randrange(1, 40))
+                with contextlib.suppress(grpc.RpcError):
+                    v3.channel.unary_unary(path)(noise, timeout=1)
+        for path in (*STREAMS, "/etcdserverpb.Watch/Watch"):
+            with contextlib.suppress(grpc.RpcError):
+                list(v3.channel.stream_stream(path)(iter([random.randbytes(30) for _ in range(5)]), timeout=1))
         flood = v3.channel.stream_stream("/etcdserverpb.Lease/LeaseKeepAlive")
         answers = flood(iter([b"\x08\x01"] * 5_000), timeout=20)
         assert sum(1 for _ in answers) == 5_000

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
 
-from balsad.client.grpc_status import OK, UNKNOWN, Status
+from balsad.client.grpc_status import INTERNAL, OK, UNKNOWN, Status
 from balsad.errors import CompactedError, EmptyKeyError
 from balsad.proto import rpc_pb2
 from balsad.proxy.namespace import Namespace
@@ -221,7 +221,7 @@ class KvProxy:
             if status.code != OK:
                 end(call, status, is_told_apart=False)
             else:
-                call.respond(answer if done is None else done(answer))
+                _respond(call, answer, done)
 
         self._upstream.pass_on(call, message, ended)
 
@@ -238,7 +238,7 @@ class KvProxy:
             revision = _revision(answer)
             if revision >= told:
                 self._told_revision = max(self._told_revision, revision)
-                call.respond(done(answer))
+                _respond(call, answer, done)
             elif left > 0 and not call.closed:
                 left -= 1
                 self._upstream.pass_on(call, message, ended)
@@ -255,6 +255,13 @@ class KvProxy:
         self._metrics.proxy_cache_keys.set(len(self._cache))
 
 
+def _respond(call: Call, answer: bytes, done: Callable[[bytes], bytes] | None) -> None:
+    try:
+        call.respond(answer if done is None else done(answer))
+    except DecodeError as error:
+        call.fail(INTERNAL, f"grpc-proxy: the member's answer cannot be read: {error}")
+
+
 def _decoded(kind: Any, message: bytes) -> Any:
     """None for what is no such message: the member says what is wrong with it."""
     try:
@@ -264,8 +271,9 @@ def _decoded(kind: Any, message: bytes) -> Any:
 
 
 def _revision(answer: bytes) -> int:
-    """At which revision a range was answered."""
-    return int(rpc_pb2.RangeResponse.FromString(answer).header.revision)
+    """At which revision a range was answered; 0 of what cannot be read."""
+    found = _decoded(rpc_pb2.RangeResponse, answer)
+    return 0 if found is None else int(found.header.revision)
 
 
 def _token(call: Call) -> bytes:

@@ -18,7 +18,7 @@ from balsad.interval_tree import IntervalTree
 
 ANSWERS_MAX: Final = 2048
 BYTES_MAX: Final = 64 << 20
-ANSWER_BYTES_MAX: Final = 1 << 20
+ENTRY_BYTES_MAX: Final = 1 << 20
 
 Question = tuple[bytes, bytes]
 """Token and request."""
@@ -29,6 +29,7 @@ class _Kept(NamedTuple):
     key: bytes
     end: bytes
     is_present: bool
+    size: int
 
 
 class RangeCache:
@@ -54,11 +55,12 @@ class RangeCache:
 
     def add(self, question: Question, key: bytes, end: bytes, revision: int, answer: bytes) -> None:
         """Keep an answer; `revision` is the one that was asked for, 0 for the present."""
-        if (0 < revision <= self._compacted) or len(answer) > ANSWER_BYTES_MAX:
+        size = len(answer) + len(question[0]) + len(question[1])
+        if (0 < revision <= self._compacted) or size > ENTRY_BYTES_MAX:
             return
         self._forget(question)
-        self._kept[question] = _Kept(answer, key, end, not revision)
-        self._bytes += len(answer)
+        self._kept[question] = _Kept(answer, key, end, not revision, size)
+        self._bytes += size
         if not revision:
             questions = self._ranges.get(key, end)
             if questions is None:
@@ -81,7 +83,7 @@ class RangeCache:
         kept = self._kept.pop(question, None)
         if kept is None:
             return
-        self._bytes -= len(kept.answer)
+        self._bytes -= kept.size
         if kept.is_present:
             questions = self._ranges.get(kept.key, kept.end)
             if questions is not None:
