@@ -49,8 +49,10 @@ _BUCKETS: Final = (schema.LEASE, schema.ALARM, schema.AUTH, schema.AUTH_USERS, s
 class House:
     """A member and its API, without sockets, on a loop that turns when it is told to."""
 
-    def __init__(self, disk: MappingDisk) -> None:
+    def __init__(self, disk: MappingDisk, folder: str = _FOLDER) -> None:
+        """Raises: StartError, StorageError."""
         self.disk = disk
+        self.folder = folder
         self.loop = asyncio.new_event_loop()
         self.complaints: list[str] = []
         self.loop.set_exception_handler(self._complain)
@@ -60,7 +62,7 @@ class House:
         self.complaints.append(repr(context.get("exception") or context["message"]))
 
     async def _found(self) -> None:
-        self.life = Running(config_of(_FOLDER, **_CONFIG), self.disk, None)
+        self.life = Running(config_of(self.folder, **_CONFIG), self.disk, None)
         self.member = self.life.member
         self.server = RpcServer(scheduler=self.loop)
         links: Any = SimpleNamespace(append_counts=lambda: (0, 0))
@@ -175,7 +177,7 @@ def _played(play: Callable[[House], list[str]]) -> str:
         if is_whole:
             other = Caller(house)
             asked = other.call("/etcdserverpb.KV/Put", rpc.PutRequest(key=b"other").SerializeToString())
-            assert house.turn_until(lambda: _is_answered(other, asked)), "another client is not answered"
+            assert house.turn_until(lambda: is_answered(other, asked)), "another client is not answered"
             # Compactions and the like come to their end.
             house.turn_until(lambda: not house.member.store.compactions)
             house.is_well()
@@ -275,7 +277,7 @@ def _check_calls(data: bytes) -> str:
                 unary[asked] = name
                 if name.endswith("Authenticate"):
                     # What it asks from now on it asks as whom it says it is.
-                    house.turn_until(partial(_is_answered, client, asked))
+                    house.turn_until(partial(is_answered, client, asked))
                     for told in client.answers.get(asked, Answer()).messages:
                         token = (("token", rpc.AuthenticateResponse.FromString(told).token),)
             elif name in streams:
@@ -316,7 +318,7 @@ def _check_calls(data: bytes) -> str:
     return _played(play)
 
 
-def _is_answered(client: RawClient, stream_id: int) -> bool:
+def is_answered(client: RawClient, stream_id: int) -> bool:
     return stream_id in client.answers and client.answers[stream_id].ended
 
 

@@ -261,5 +261,7 @@ def _stored_revision(backend: StoreBackend, name: bytes) -> int:
     stored = backend.get(META_BUCKET, name)
     if not stored:
         return -1
+    if len(stored) != ROW_KEY_SIZE:
+        raise StorageError(backend.path, f"bucket meta, {name.decode()}: expected a revision, found {stored[:32].hex()}")
     main: int = unpack_revision(stored)[0]
     return main

@@ -35,6 +35,7 @@ from balsad.mvcc.revision import (
 from balsad.mvcc.value_cache import CACHE_BYTES_MAX, ENTRY_OVERHEAD, ValueCache
 from balsad.mvcc.watch import WatchHub
 from balsad.mvcc.write_txn import WriteTxn
+from balsad.storage import StorageError
 from balsad.wire import LAST, MORE, uvarint, varint
 
 COMPACTION_BATCH = 1000
@@ -344,9 +345,11 @@ class Store:
             self.leases.attach(lease, key)
 
     def load(self, row_key: bytes) -> bytes:
-        """The value of a row of the `key` bucket, which the index says is there."""
+        """The value of a row of the `key` bucket, which the index says is there. Raises: StorageError if it is not."""
         kv = self.backend.get(KEY_BUCKET, row_key)
-        assert kv is not None, f"the index names revision {row_key.hex()}, the key bucket does not have it"
+        if kv is None:
+            # Its name was broken when the index was made of it: without the underscore, say.
+            raise StorageError(self.backend.path, f"bucket key has no row {row_key.hex()}, which the index names")
         return kv
 
     def _newest(self, keys: list[bytes]) -> tuple[list[bytes], list[KeyMeta]]:

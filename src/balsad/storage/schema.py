@@ -103,10 +103,10 @@ def encode_u64(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
-def decode_u64(value: bytes) -> int:
-    """Raises: ValueError."""
+def decode_u64(name: bytes, value: bytes) -> int:
+    """The number that stands in `meta` under this name. Raises: ValueError."""
     if len(value) != 8:
-        raise ValueError(f"not eight bytes: {value!r}")
+        raise ValueError(f"bucket meta, {name.decode()}: expected eight bytes, found {value[:32].hex()}")
     return int.from_bytes(value, "big")
 
 
@@ -119,7 +119,7 @@ def read_consistent_index(store: BucketStore) -> tuple[int, int]:
     if index is None:
         return 0, 0
     term = store.get(META, TERM)
-    return decode_u64(index), 0 if term is None else decode_u64(term)
+    return decode_u64(CONSISTENT_INDEX, index), 0 if term is None else decode_u64(TERM, term)
 
 
 def write_consistent_index(store: BucketStore, index: int, term: int) -> None:

@@ -393,6 +393,29 @@ def test_a_broken_row_says_where_it_is(row_key: bytes, kv: bytes) -> None:
         open_store(backend)
 
 
+@pytest.mark.parametrize("name", [b"finishedCompactRev", b"scheduledCompactRev"])
+def test_a_broken_revision_of_a_compaction_is_named(name: bytes) -> None:
+    """Found by fuzzing: it ended in a struct.error."""
+    backend = MemoryBackend()
+    open_store(backend)
+    backend.put(b"meta", name, b"12")
+
+    with pytest.raises(StorageError, match=f"^memory: bucket meta, {name.decode()}: expected a revision, found 3132$"):
+        open_store(backend)
+
+
+def test_a_row_that_only_the_index_knows_is_named() -> None:
+    """Without its underscore a revision is read all the same, and then not found."""
+    backend = MemoryBackend()
+    put(open_store(backend), b"a")
+    (kv,) = backend.buckets[b"key"].values()
+    backend.put(b"key", revision_key(3, 0).replace(b"_", b"-"), kv.replace(b"a", b"b", 1))
+    store = open_store(backend)
+
+    with pytest.raises(StorageError, match=f"^memory: bucket key has no row {revision_key(3, 0).hex()}"):
+        store.get(b"b")
+
+
 def with_steps(job_step: Callable[[], bool]) -> int:
     steps = 1
     while not job_step():
