@@ -11,7 +11,10 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from balsad.config import StartError
-from balsad.ops import OpsError, RestoreOptions, hashkv, snapshot_restore, snapshot_status
+from balsad.ops.errors import OpsError
+from balsad.ops.hashkv import hashkv
+from balsad.ops.restore import RestoreOptions, snapshot_restore
+from balsad.ops.snapshot_status import snapshot_status
 from balsad.proto import rpc_pb2 as rpc
 from balsad.storage import Backend, StorageError, schema
 from tests.fuzz.engine import Target

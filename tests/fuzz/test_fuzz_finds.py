@@ -189,7 +189,7 @@ def test_a_branch_that_leads_back_to_itself_is_found_at_open() -> None:
     content = bytearray(_database())
     branch = _branches()[-1]
     struct.pack_into("<Q", content, branch * PAGE + 16 + 8, branch)
-    with pytest.raises(CorruptDatabaseError, match="used once") as refused:
+    with pytest.raises(CorruptDatabaseError, match=r"leads back|used once") as refused:
         _open(bytes(content))
     assert refused.value.offset == branch * PAGE
 

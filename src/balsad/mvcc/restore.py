@@ -262,6 +262,7 @@ def _stored_revision(backend: StoreBackend, name: bytes) -> int:
     if not stored:
         return -1
     if len(stored) != ROW_KEY_SIZE:
-        raise StorageError(backend.path, f"bucket meta, {name.decode()}: expected a revision, found {stored[:32].hex()}")
+        where = f"bucket meta, {name.decode()}"
+        raise StorageError(backend.path, f"{where}: expected a revision, found {stored[:32].hex()}")
     main: int = unpack_revision(stored)[0]
     return main
