@@ -36,7 +36,7 @@ FRAMES: Final = (
             "                    break\n"
             "            left -= 1\n"
             "            if left < 0:\n"
-            "                if server.stopwatch() - started > TURN_S_MAX:\n"
+            "                if server.stopwatch() - started > server.turn_s:\n"
             "                    "
         ),
         instead=(
@@ -452,9 +452,23 @@ STREAMS: Final = (
     Defence(
         against="costly requests that keep the loop to themselves",
         place="transport.http2_connection:Http2Connection._process",
-        text="if server.stopwatch() - started > TURN_S_MAX:",
+        text="if server.stopwatch() - started > server.turn_s:",
         instead="if False:",
         attacks=(_LIMITS + "test_costly_requests_take_turns_with_those_of_others",),
+    ),
+    Defence(
+        against="costly requests in one read after the other",
+        place="transport.http2_connection:Http2Connection._process",
+        text="server.stopwatch() - started > READ_S_MAX:",
+        instead="False:",
+        attacks=(_LIMITS + "test_costly_reads_take_turns_too",),
+    ),
+    Defence(
+        against="many that each take their whole turn",
+        place="transport.http2_base:Http2Base._take_part",
+        text="server.taking_turns += one",
+        instead="pass",
+        attacks=(_LIMITS + "test_many_that_want_much_have_shorter_turns",),
     ),
     Defence(
         against="requests that pile up while others have their turn",

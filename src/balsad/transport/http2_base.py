@@ -24,6 +24,10 @@ STREAM_WINDOW: Final = 1 << 20
 
 # How long one connection may keep the others waiting, and after how many requests that is looked at.
 TURN_S_MAX: Final = 0.01
+TURN_S_MIN: Final = 0.001
+"""They share it while several have more to be done than that."""
+READ_S_MAX: Final = 0.002
+"""Whoever took longer has a turn to wait: the event loop reads up to 32 times in a row from who sends that much."""
 LOOKED_AT_FIRST: Final = 4
 LOOKED_AT_LAST: Final = 256
 # Answers that wait while a read goes on; more are first handed to the socket, which may say that it is full.
@@ -341,12 +345,21 @@ class Http2Base:
         """Let others have theirs, and go on in the next one."""
         if not self.is_waiting:
             self.is_waiting = True
+            self.stride = 1
             self.sink.pause_reading()
+            self._take_part(1)
             assert self.server.scheduler is not None
             self.server.scheduler.call_soon(self._go_on)
 
+    def _take_part(self, one: int) -> None:
+        """One more, or one less, shares the time of the loop with all others that want much of it."""
+        server = self.server
+        server.taking_turns += one
+        server.turn_s = max(TURN_S_MIN, TURN_S_MAX / (1 + server.taking_turns))
+
     def _go_on(self) -> None:
         self.is_waiting = False
+        self._take_part(-1)
         if self.state != CLOSED and not self.paused:
             self.sink.resume_reading()
             self.data_received(b"")

@@ -57,8 +57,8 @@ from balsad.transport.http2_base import (
     OPEN,
     OUT_PIECES_MAX,
     QUEUED_IN_READ_MAX,
+    READ_S_MAX,
     STREAM_WINDOW,
-    TURN_S_MAX,
 )
 from balsad.transport.http2_control import Http2Control
 from balsad.transport.http2_exchange import Http2Exchange
@@ -127,8 +127,7 @@ class Http2Connection(Http2Control):
                     break
             left -= 1
             if left < 0:
-                if server.stopwatch() - started > TURN_S_MAX:
-                    self.stride = 1
+                if server.stopwatch() - started > server.turn_s:
                     self._wait_a_turn()
                     break
                 left = self.stride = min(2 * self.stride, LOOKED_AT_LAST)
@@ -234,6 +233,8 @@ class Http2Connection(Http2Control):
             self.reset_ping_strikes = True
         if pos < end:
             self.buffered = data[pos:] if pos else data
+        if pos and not self.is_waiting and self.state != CLOSED and server.stopwatch() - started > READ_S_MAX:
+            self._wait_a_turn()
 
     def _open(self, data: bytes) -> int:
         """Where the first frame after the preface begins, -1 while it is not all here."""

@@ -12,6 +12,7 @@ from balsad.transport import listener
 from balsad.transport.call import Call
 from balsad.transport.faces import Connection, Handle, Scheduler, StreamHandler, Timed
 from balsad.transport.http import HttpRequest, HttpResponder
+from balsad.transport.http2_base import TURN_S_MAX
 from balsad.transport.limits import Limits
 from balsad.transport.methods import Headers, Method, Router
 from balsad.transport.timers import TICK_S, Timers
@@ -57,6 +58,9 @@ class RpcServer:
         self.listeners: list[listener.Listener] = []
         self.relays = 0
         """How many clients speak TLS to a plain listener."""
+        self.taking_turns = 0
+        """Connections that have more to be done than one turn of the loop has time for."""
+        self.turn_s = TURN_S_MAX
         self.draining = False
         self.timers = Timers()
         self._dirty: list[Connection] = []

@@ -437,6 +437,50 @@ def test_costly_requests_take_turns_with_those_of_others() -> None:
     assert [answer.ended for answer in client.answers.values()] == [True] * 101
 
 
+def _costly(toy: Toy, took: list[float], seconds: float) -> None:
+    toy.server.stopwatch = lambda: took[0]
+
+    def costly(headers: object, body: bytes) -> bytes:
+        took[0] += seconds
+        return body
+
+    toy.server.unary("/toy.Toy/Costly", toy.never, costly)
+
+
+def test_costly_reads_take_turns_too() -> None:
+    """An event loop reads many times in a row from who sends much: after a costly read it has to look at others."""
+    toy = Toy()
+    _costly(toy, [0.0], 0.003)
+    client = RawClient(toy).open()
+    client.ask("/toy.Toy/Costly", b"x")
+    toy.loop.turn()
+    assert client.sink.reading
+    for number in range(5):
+        client.connection.data_received(client.call_bytes("/toy.Toy/Costly", b"%d" % number))
+        assert not client.sink.reading
+        toy.loop.turn()
+        assert client.sink.reading
+    assert [answer.ended for answer in client.answers.values()] == [True] * 6
+    assert toy.server.taking_turns == 0
+
+
+def test_many_that_want_much_have_shorter_turns() -> None:
+    """With hundreds of them everybody else would wait for hundreds of whole turns."""
+    toy = Toy()
+    took = [0.0]
+    _costly(toy, took, 0.001)
+    clients = [RawClient(toy).open() for _ in range(50)]
+    for client in clients:
+        client.connection.data_received(b"".join([client.call_bytes("/toy.Toy/Costly", b"x") for _ in range(100)]))
+    before = took[0]
+    for go_on in [toy.loop.soon.pop(0) for _ in clients]:
+        go_on()
+    assert took[0] - before < 50 * 0.004
+    toy.loop.turn()
+    assert took[0] == pytest.approx(50 * 100 * 0.001)
+    assert toy.server.taking_turns == 0
+
+
 def test_a_client_that_leaves_while_its_requests_wait_is_forgotten() -> None:
     toy = Toy()
     took = [0.0]
