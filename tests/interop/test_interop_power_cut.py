@@ -223,14 +223,22 @@ def test_the_real_etcd_starts_on_what_a_power_cut_leaves(seed: int, tmp_path: Pa
         disk = disk.restart(rnd, tears=turn % 3 != 2)
         mine: list[Row] | None = None
         while mine is None:
+            copy = copy_of(disk)
             try:
-                mine = asyncio.run(found_by_balsad(copy_of(disk)))
+                mine = asyncio.run(found_by_balsad(copy))
             except WalError as error:
                 # A sector that is there in part: it says so, as etcd does, and is mended by hand.
                 open_by_hand(disk, error)
         # A log without the entry that makes it a member of its cluster is one that the real etcd waits with for ever.
         assert served or mine == []
         if served:
-            assert found_by_etcd(disk, tmp_path / str(turn)) == mine
+            try:
+                theirs = found_by_etcd(disk, tmp_path / str(turn))
+            except pytest.fail.Exception as failed:
+                # Of a record's length, too, some bytes may be missing: etcd says then that it is too large and does not
+                # start, where a balsad takes it for the end of the log. On what that leaves etcd starts, too.
+                assert "wal: max entry size limit exceeded" in str(failed)
+                theirs = found_by_etcd(copy, tmp_path / f"{turn} mended")
+            assert theirs == mine
         for client in clients:
             client.recognize(mine)
