@@ -408,6 +408,13 @@ STREAMS: Final = (
         is_slow=True,
     ),
     Defence(
+        against="watchers of large events who are many and do not read",
+        place="transport.call:Call.send_shared",
+        text="if self.closed or len(body) <= FRAME_SIZE_MAX or self.headers.is_gzip:",
+        instead="if True:",
+        attacks=(_LIMITS + "test_what_many_are_told_is_not_copied_for_each_who_does_not_read_it",),
+    ),
+    Defence(
         against="watchers of the past who have not read what they got",
         place="transport.stream:Stream.room",
         text="if self.pending_bytes > (0 if server.is_crowded else most):",

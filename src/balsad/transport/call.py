@@ -157,6 +157,26 @@ class Call(Stream):
         connection.reset_ping_strikes = True
         connection.mark()
 
+    def send_shared(self, head: bytes, body: bytes) -> None:
+        """Send `head + body` as one message, of which others are sent the second part, too.
+
+        A large one is not copied: who does not read it keeps alive what all the others keep.
+        """
+        if self.closed or len(body) <= FRAME_SIZE_MAX or self.headers.is_gzip:
+            self.send(head + body)
+            return
+        if not self.headers_sent:
+            self._send_headers()
+        length = len(head) + len(body)
+        method = self.headers.method
+        if method is not None:
+            method.messages_out += 1
+            method.bytes_out += length
+        self.queue(pack_message_head(0, length) + head, body)
+        connection = self.connection
+        connection.reset_ping_strikes = True
+        connection.mark()
+
     def finish(self) -> None:
         """End the call with status OK."""
         if not self.closed:

@@ -74,6 +74,9 @@ class FakeCall:
     def send(self, message: bytes) -> None:
         self.messages.append(message)
 
+    def send_shared(self, head: bytes, body: bytes) -> None:
+        self.messages.append(head + body)
+
     def has_room(self, most: int) -> bool:
         return self.pending_bytes <= most
 

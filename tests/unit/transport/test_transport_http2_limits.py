@@ -569,6 +569,27 @@ def test_each_who_takes_a_piece_of_the_past_leaves_the_next_one_a_smaller_one() 
     assert toy.talks[-1].call.room(1 << 20) == 8192
 
 
+@pytest.mark.parametrize("size", [100, 16_384, 16_385, 100_000])
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_what_many_are_told_is_not_copied_for_each_who_does_not_read_it(size: int, encoding: str) -> None:
+    toy = Toy()
+    shared = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    clients = [RawClient(toy).open((4, 0)) for _ in range(3)]
+    for client in clients:
+        client.call("/toy.Toy/Talk", b"hi", end=False, extra=(("grpc-encoding", encoding),))
+        toy.talks[-1].call.send_shared(b"head", shared)
+    if size > 16_384 and encoding == "identity":
+        for talk in toy.talks:
+            pending = talk.call.pending
+            assert pending is not None
+            assert any(isinstance(piece, memoryview) and piece.obj is shared for piece in pending)
+    for client in clients:
+        client.send(window_update(0, 1 << 20) + settings((4, 1 << 20)))
+        told = b"head" + shared
+        expected = message(grpc_words.gzip(told), 1) if encoding == "gzip" else message(told)
+        assert client.answers[1].data.endswith(expected)
+
+
 def test_a_full_socket_stops_a_read_before_much_is_queued() -> None:
     """A client that asks for large answers and takes none is told to wait after a few of them."""
     client = RawClient(sink_limit=1 << 20).open((4, (1 << 31) - 1))

@@ -25,6 +25,9 @@ QUEUED_BYTES_MAX: Final = 4 << 20
 
 Less, while much is unsent to all."""
 
+SHARED_MIN: Final = 16 << 10
+"""Larger events are not copied for each who is told of them."""
+
 HELD_MAX: Final = 1000
 """How many requests of a stream may wait until this member can tell who asks."""
 
@@ -209,7 +212,10 @@ class _WatchCall:
             if not encoded:
                 encoded = batch.encoded = _with_events(b"", [batch.events[0].encoded])
             head = self._service.header.at(batch.revision)
-            call.send(b"%b\x10%b%b" % (head, varint(watch_id), encoded) if watch_id else head + encoded)
+            if len(encoded) > SHARED_MIN:
+                call.send_shared(head + b"\x10" + varint(watch_id) if watch_id else head, encoded)
+            else:
+                call.send(b"%b\x10%b%b" % (head, varint(watch_id), encoded) if watch_id else head + encoded)
             return True
         if wishes is not None and wishes.previous:
             store = self._service.store
