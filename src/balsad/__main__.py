@@ -5,6 +5,7 @@ Source: etcd server/etcdmain/main.go and etcd.go.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -78,6 +79,8 @@ def _in_words(problem: StartError | OSError) -> str:
 def _serve(config: ServerConfig, *, is_proxy: bool) -> int:
     # Who is interrupted before there is anything to put in order just ends.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # What imports make stays: to look through it again and again finds nothing. `serve` turns the collector on.
+    gc.disable()
     # Imported late: the answers above shall not wait for the rooms of a running member.
     from balsad.env.heap import keep_freed_memory
     from balsad.main import serve, serve_proxy

@@ -382,6 +382,9 @@ def _limits(config: ServerConfig, shares: Shares) -> Limits:
 
 def serve(config: ServerConfig) -> int:
     """Run a member until a signal ends it, or something it can't survive; the exit code."""
+    # What was imported stays.
+    gc.freeze()
+    gc.enable()
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config))

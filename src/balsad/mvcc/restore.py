@@ -56,11 +56,11 @@ def restore(backend: StoreBackend, leases: LeaseAttacher) -> RestoreJob:
             job = RestoreJob(backend, leases)
             _finish(job)
     finally:
+        if len(job.index.live) >= FREEZE_KEYS_MIN:
+            # Else the next collection looks through it all. A full one would also lose the table of keys from its
+            # sight, as it holds nothing but bytes and ints; the next put brings it back as if it were new.
+            gc.freeze()
         if collecting:
-            if len(job.index.live) >= FREEZE_KEYS_MIN:
-                # Else the next collection looks through it all. A full one would also lose the table of keys from its
-                # sight, as it holds nothing but bytes and ints; the next put brings it back as if it were new.
-                gc.freeze()
             gc.enable()
     return job
 

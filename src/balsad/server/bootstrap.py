@@ -298,7 +298,10 @@ def _resume(
 ) -> Booted:
     disk = env.disk
     tree = V2Store()
-    snapshot = snapshotter.load_newest(valid_snapshot_entries(disk, data_dir.wal), _tell_broken_snapshot)
+    snapshot = None
+    if snapshotter.has_files():
+        # The log is read once more to know which of them count.
+        snapshot = snapshotter.load_newest(valid_snapshot_entries(disk, data_dir.wal), _tell_broken_snapshot)
     start = WalSnapshot()
     log_storage = MemoryLog()
     if snapshot is None:

@@ -106,6 +106,10 @@ class Snapshotter:
         self._write_aside(aside, [content])
         self._publish(aside, os.path.join(self.path, name))
 
+    def has_files(self) -> bool:
+        """Whether there is any to load. Raises: StorageError."""
+        return bool(self._names(".snap"))
+
     def load_newest(
         self,
         wal_snapshots: list[WalSnapshot] | None = None,
