@@ -116,6 +116,15 @@ def _bind(url: Url, config: ServerConfig) -> socket.socket:
     return listener
 
 
+def _by_address(urls: tuple[Url, ...]) -> list[Url]:
+    """One URL for each address: one that is named with and without TLS takes both, as a plain one does."""
+    chosen: dict[str, Url] = {}
+    for url in urls:
+        if url.address not in chosen or not url.is_secure:
+            chosen[url.address] = url
+    return list(chosen.values())
+
+
 def _listen(url: Url, bound: socket.socket) -> socket.socket:
     """Who connects from now on waits until the member is ready. Raises StartError."""
     try:
@@ -149,7 +158,8 @@ async def run(config: ServerConfig, env: Env) -> None:
         log.info("configuring peer listeners", extra={"listen-peer-urls": _texts(config.listen_peer_urls)})
         peers = [(url, sockets.enter_context(_bind(url, config))) for url in config.listen_peer_urls]
         log.info("configuring client listeners", extra={"listen-client-urls": _texts(config.listen_client_urls)})
-        clients = [(url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_client_urls]
+        urls = _by_address(config.listen_client_urls)
+        clients = [(url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in urls]
         pages = [
             (url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_client_http_urls
         ]

@@ -13,6 +13,7 @@ from tests.interop.servers import Member, fetch, program, programs, start
 from tests.interop.v3 import connect
 
 START_S = 30.0
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.mark.real
@@ -36,6 +37,44 @@ def test_auto_tls_serves_https_and_nothing_else(who: str, tmp_path: Path) -> Non
 
     assert sorted(path.name for path in (data_dir / "fixtures/client").iterdir()) == ["cert.pem", "key.pem"]
     assert (data_dir / "fixtures/client/key.pem").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("who", programs())
+def test_an_address_named_with_and_without_tls_takes_both(who: str, tmp_path: Path) -> None:
+    anybody = ssl.create_default_context()
+    anybody.check_hostname = False
+    anybody.verify_mode = ssl.CERT_NONE
+    with start(program(who), tmp_path / "data", healthy=False) as member:
+        plain, secure = member.client_url, member.client_url.replace("http://", "https://")
+        member.stop()
+        for urls in (f"{plain},{secure}", f"{secure},{plain}"):
+            flags = (f"--listen-client-urls={urls}", f"--advertise-client-urls={urls}", "--auto-tls")
+            with start(program(who), tmp_path / "data", *flags, like=member, healthy=False):
+                assert b'"health":"true"' in _eventually(f"{secure}/health", anybody)
+                assert b'"health":"true"' in _eventually(f"{plain}/health", anybody)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("who", programs())
+def test_a_member_that_is_to_be_without_v2_must_not_have_keys_there(who: str, tmp_path: Path) -> None:
+    """Only what a .snap file has is looked at."""
+    with start(program(who), tmp_path / "data", "--enable-v2", "--snapshot-count=2") as member:
+        for number in range(10):
+            fetch(f"{member.client_url}/v2/keys/k{number}", "PUT", b"value=x", FORM)
+        member.stop()
+        with start(program(who), tmp_path / "data", "--v2-deprecation=write-only", like=member, healthy=False) as again:
+            assert again.process.wait(START_S) == 1
+            said = "detected disallowed custom content in v2store for stage --v2-deprecation=write-only"
+            assert said in again.logs()
+        with start(program(who), tmp_path / "data", "--v2-deprecation=not-yet", "--enable-v2", like=member) as again:
+            assert b'"value":"x"' in fetch(f"{again.client_url}/v2/keys/k0")[1]
+    with start(program(who), tmp_path / "other", "--snapshot-count=2", "--v2-deprecation=write-only") as member:
+        for _ in range(10):
+            member.etcdctl("put", "a", "1")
+        member.stop()
+        with start(program(who), tmp_path / "other", "--v2-deprecation=write-only", like=member):
+            pass
 
 
 def _eventually(url: str, context: ssl.SSLContext) -> bytes:

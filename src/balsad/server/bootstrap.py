@@ -38,6 +38,7 @@ from balsad.storage.wal import (
     valid_snapshot_entries,
     wal_exists,
 )
+from balsad.v2store import CLUSTER_NAMESPACE
 from balsad.v2store import Store as V2Store
 from balsad.v2store import recover as recover_tree
 
@@ -288,6 +289,20 @@ def _write_first_entries(wal: Wal, cluster: Cluster) -> tuple[HardState, list[En
     return hard_state, entries
 
 
+def _check_v2(config: ServerConfig, tree: V2Store) -> None:
+    """Who is to be without v2 must not have keys or users there any more. Raises: StartError.
+
+    Source: etcd server/etcdserver/server.go (assertNoV2StoreContent), which looks at the .snap file alone, too.
+    """
+    if config.v2_deprecation in ("not-yet", "write-only-skip-check"):
+        return
+    folders = tree.get("/", recursive=True).node.nodes or ()
+    if any(node.key != CLUSTER_NAMESPACE and node.nodes for node in folders):
+        what = f"detected disallowed custom content in v2store for stage --v2-deprecation={config.v2_deprecation}"
+        log.error("illegal v2store content", extra={"error": what})
+        raise StartError(what)
+
+
 def _resume(
     config: ServerConfig,
     env: Env,
@@ -309,6 +324,7 @@ def _resume(
     else:
         with _blame(os.path.join(data_dir.snap, snap_name(snapshot.term, snapshot.index))):
             recover_tree(tree, snapshot.data)
+        _check_v2(config, tree)
         start = WalSnapshot(snapshot.index, snapshot.term)
         _bring_backend_to(backend, disk, snapshotter.db_path(snapshot.index), snapshot)
         log.info("recovered v2 store from snapshot", extra={"snapshot-index": snapshot.index})
