@@ -57,6 +57,9 @@ PARTS: Final = (
     Part("leases", "a lease that a real leader of five minutes has recorded", 6, (
         "tests/interop/test_interop_lease_checkpoints.py",
     )),
+    Part("proxy", "a gRPC proxy whose members are killed one after the other", 1, (
+        "tests/interop/test_interop_grpc_proxy_watch.py",
+    ), workers=1),
     Part("fuzz", "bytes without sense for every decoder, FUZZ_SECONDS (120) each", 45, ("tests/fuzz",)),
     Part("simulation", "2,000 seeds of whole clusters on simulated time", 120, ("tests/simulation",)),
 )  # fmt: skip

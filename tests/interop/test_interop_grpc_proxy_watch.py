@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import random
 import re
@@ -11,10 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from balsad.proto import kv_pb2 as kv
 from balsad.proto import rpc_pb2 as rpc
+from tests.interop.clusters import cluster
 from tests.interop.proxies import Proxy, at_once, start_proxy
 from tests.interop.servers import balsad, clean_environment, fetch, program, real, start
 from tests.interop.v3 import V3
@@ -223,3 +227,36 @@ def test_the_same_is_watched_and_read(tmp_path: Path) -> None:
 
 def _without_ids(text: str) -> str:
     return re.sub(r'"(cluster_id|member_id|raft_term|Revision|revision)":\d+,?', "", text)
+
+
+@pytest.mark.skipif(not os.environ.get("BALSAD_SOAK"), reason="takes half a minute: BALSAD_SOAK=1")
+def test_members_of_a_cluster_take_each_others_place(tmp_path: Path) -> None:
+    """One after the other is killed and started again under writes through the proxy: none is lost or told twice."""
+    with cluster(tmp_path, {name: balsad() for name in ("m1", "m2", "m3")}) as members:
+        members.wait_healthy("m1", "m2", "m3")
+        endpoints = ",".join(seat.client_url for seat in members.seats)
+        with start_proxy(balsad(), tmp_path, endpoints) as proxy:
+            stream = Watching(proxy.address)
+            stream.create(b"k")
+            _until(lambda: stream.created() == 1, proxy)
+            writer = V3(proxy.address)
+            acknowledged: list[bytes] = []
+            number = 0
+            for name in ("m1", "m2", "m3"):
+                members.members[name].kill()
+                for _ in range(30):
+                    number += 1
+                    with contextlib.suppress(grpc.RpcError):
+                        writer.put(b"k", b"%d" % number)
+                        acknowledged.append(b"%d" % number)
+                members.start(name, balsad())
+                members.wait_healthy(name)
+            writer.put(b"k", b"last")
+            _until(lambda: stream.told()[-1:] != [] and stream.told()[-1][3] == b"last", proxy)
+            told = [value for _, _, _, value in stream.told()]
+            revisions = [revision for revision, _, _, _ in stream.told()]
+            assert revisions == sorted(set(revisions))
+            assert set(acknowledged) <= set(told)
+            assert len(acknowledged) >= 60
+            writer.close()
+            stream.close()
