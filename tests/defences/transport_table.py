@@ -382,6 +382,13 @@ STREAMS: Final = (
         attacks=(_LIMITS + "test_all_together_hold_no_more_than_they_may",),
     ),
     Defence(
+        against="watchers of long keys without end",
+        place="api.v3.watch:_WatchCall._create",
+        text="if self._api.watched_bytes + wishes.key_bytes > WATCHED_BYTES_MAX:",
+        instead="if False:",
+        attacks=("tests/unit/api/test_api_v3_streams.py::test_watched_keys_have_a_bound_on_their_bytes",),
+    ),
+    Defence(
         against="watchers who are many and do not read",
         place="transport.stream:Stream.has_room",
         text=" and not self.connection.server.is_crowded",
@@ -666,6 +673,13 @@ HTTP1: Final = (
         text="if len(data) - pos > CHUNK_LINE_MAX:",
         instead="if False:",
         attacks=(_HTTP1 + "test_limits_of_a_request",),
+    ),
+    Defence(
+        against="HTTP/1.1 bodies that are costly to read",
+        place="transport.http1_connection:Http1Connection._advance",
+        text="self.server.stopwatch() - started > READ_S_MAX:",
+        instead="False:",
+        attacks=(_HTTP1 + "test_a_costly_body_is_read_a_piece_a_turn",),
     ),
     Defence(
         against="slowloris",

@@ -27,6 +27,7 @@ from balsad.transport.http1_request import (
     parse_head,
     parse_request_line,
 )
+from balsad.transport.http2_base import READ_S_MAX
 
 if TYPE_CHECKING:
     from balsad.transport.faces import Sink
@@ -222,6 +223,7 @@ class Http1Connection:
             return
         self.in_batch = True
         self.served = 0
+        started = self.server.stopwatch() if self.buffered else 0.0
         try:
             while self.buffered and not self.paused and self.state in (READING_HEAD, READING_BODY):
                 if self.served >= REQUESTS_PER_TURN_MAX:
@@ -245,6 +247,8 @@ class Http1Connection:
             self.close()
         finally:
             self.in_batch = False
+        if started and not self.is_waiting and self.state != CLOSED and self.server.stopwatch() - started > READ_S_MAX:
+            self._wait_a_turn()
         # A head must come in reasonable time; a body may take as long as it keeps coming.
         if self.state == READING_BODY:
             self._disarm()

@@ -7,6 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from balsad.api.v3 import lease as lease_api
 from balsad.api.v3 import maintenance as maintenance_api
 from balsad.api.v3 import watch as watch_api
@@ -21,7 +23,8 @@ class WatchClient:
     def __init__(self, life: Running) -> None:
         self.call = new_call()
         service = life.member.service
-        self.stream = watch_api.WatchApi(service, Door(service)).watch(self.call.given)
+        self.api = watch_api.WatchApi(service, Door(service))
+        self.stream = self.api.watch(self.call.given)
 
     def create(self, key: bytes = b"k", **fields: Any) -> None:
         request = rpc.WatchCreateRequest(key=key, **fields)
@@ -76,6 +79,27 @@ def test_a_slow_reader_misses_nothing(tmp_path: Path) -> None:
             put(life, b"k50")
             await life.until(lambda: len(slow.events) == 51)
             assert slow.events == quick.events
+
+    in_loop(scenario())
+
+
+def test_watched_keys_have_a_bound_on_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may be as long as a request, and there may be any number of watchers."""
+    monkeypatch.setattr(watch_api, "WATCHED_BYTES_MAX", 10_000)
+
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            client = WatchClient(life)
+            for number in range(5):
+                client.create(b"%d" % number + bytes(2_000), range_end=b"x" * 900)
+            assert [answer.canceled for answer in client.answers] == [False] * 3 + [True] * 2
+            assert client.answers[-1].cancel_reason == watch_api.TOO_LONG
+            cancel = rpc.WatchCancelRequest(watch_id=client.answers[0].watch_id)
+            client.stream.on_message(rpc.WatchRequest(cancel_request=cancel).SerializeToString())
+            client.create(b"again" + bytes(2_000))
+            assert not client.answers[-1].canceled
+            client.stream.on_cancel()
+            assert client.api.watched_bytes == 0
 
     in_loop(scenario())
 

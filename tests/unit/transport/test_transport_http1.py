@@ -397,6 +397,26 @@ def test_pipelined_requests_without_end_do_not_keep_others_waiting() -> None:
     assert client.sink.reading
 
 
+def test_a_costly_body_is_read_a_piece_a_turn() -> None:
+    """An event loop reads many times in a row from who sends much: after a costly read it has to look at others."""
+    client = RawHttp1()
+    times = itertools.count(1.0, 0.003)
+    client.toy.server.stopwatch = lambda: next(times)
+    client.connection.data_received(b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(5):
+        assert not client.sink.reading
+        client.toy.loop.soon.pop(0)()
+        client.toy.server.stopwatch = lambda: 0.0
+        client.toy.loop.turn()
+        assert client.sink.reading
+        client.toy.server.stopwatch = lambda: next(times)
+        client.connection.data_received(b"1\r\nx\r\n" * 100)
+    client.toy.server.stopwatch = lambda: 0.0
+    client.toy.loop.turn()
+    client.send(b"0\r\n\r\n")
+    assert client.toy.requests[0].body == b"x" * 500
+
+
 def test_a_client_that_leaves_while_its_requests_wait_is_forgotten() -> None:
     client = RawHttp1()
     client.connection.data_received(GET * 1000)

@@ -31,6 +31,10 @@ SHARED_MIN: Final = 16 << 10
 HELD_MAX: Final = 1000
 """How many requests of a stream may wait until this member can tell who asks."""
 
+WATCHED_BYTES_MAX: Final = 256 << 20
+"""How many bytes the keys of all watchers may have together; each may be as long as a request."""
+TOO_LONG: Final = "etcdserver: too many requests: the keys that are watched are too long, all together"
+
 DENIED: Final = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
 INVALID_WATCH_ID: Final = -1
 PROGRESS_RETRY_S: Final = 0.1
@@ -40,29 +44,32 @@ class WatchApi:
     def __init__(self, service: Service, door: Door) -> None:
         self._service = service
         self._door = door
+        self.watched_bytes = 0
 
     def register(self, server: RpcServer) -> None:
         server.stream("/etcdserverpb.Watch/Watch", self.watch)
 
     def watch(self, call: Call) -> StreamHandler:
         self._door.admit(call.headers, kind="stream")
-        return _WatchCall(self._service, call)
+        return _WatchCall(self, self._service, call)
 
 
 class _Wishes:
     """What one watcher asked for beyond its events."""
 
-    __slots__ = ("elide_progress", "fragment", "previous", "progress")
+    __slots__ = ("elide_progress", "fragment", "key_bytes", "previous", "progress")
 
     def __init__(self, request: rpc_pb2.WatchCreateRequest) -> None:
         self.previous = request.prev_kv
         self.fragment = request.fragment
         self.progress = request.progress_notify
         self.elide_progress = False
+        self.key_bytes = len(request.key) + len(request.range_end)
 
 
 class _WatchCall:
-    def __init__(self, service: Service, call: Call) -> None:
+    def __init__(self, api: WatchApi, service: Service, call: Call) -> None:
+        self._api = api
         self._service = service
         self._call = call
         self._stream = service.store.watchers.open(self._deliver, self._room)
@@ -123,6 +130,7 @@ class _WatchCall:
 
     def _close(self) -> None:
         self._stream.close()
+        self._api.watched_bytes -= sum(wishes.key_bytes for wishes in self._wishes.values())
         self._wishes.clear()
         for timer in (self._progress_timer, self._progress_retry):
             if timer is not None:
@@ -138,6 +146,10 @@ class _WatchCall:
         if not self._service.access.may_watch(self._call, key, request.range_end):
             self._send_created(revision, watch_id, DENIED)
             return
+        wishes = _Wishes(request)
+        if self._api.watched_bytes + wishes.key_bytes > WATCHED_BYTES_MAX:
+            self._send_created(revision, watch_id, TOO_LONG)
+            return
         try:
             watch_id = self._stream.watch(
                 key,
@@ -151,7 +163,8 @@ class _WatchCall:
             reason = error.text
         self._send_created(revision, watch_id, reason)
         if not reason:
-            self._wishes[watch_id] = _Wishes(request)
+            self._wishes[watch_id] = wishes
+            self._api.watched_bytes += wishes.key_bytes
             self._service.feed_watchers()
             if request.progress_notify and self._progress_timer is None:
                 self._arm_progress()
@@ -167,10 +180,15 @@ class _WatchCall:
             parts.append(b"\x20\x01\x32" + uvarint(len(text)) + text)
         self._call.send(b"".join(parts))
 
+    def _forget(self, watch_id: int) -> None:
+        wishes = self._wishes.pop(watch_id, None)
+        if wishes is not None:
+            self._api.watched_bytes -= wishes.key_bytes
+
     def _cancel(self, watch_id: int) -> None:
         if not self._stream.cancel(watch_id):
             return
-        self._wishes.pop(watch_id, None)
+        self._forget(watch_id)
         self._send_canceled(watch_id, self._service.store.current_revision, 0)
 
     def _send_canceled(self, watch_id: int, revision: int, compact_revision: int) -> None:
@@ -202,7 +220,7 @@ class _WatchCall:
             return False
         wishes = self._wishes.get(watch_id)
         if batch.compact_revision:
-            self._wishes.pop(watch_id, None)
+            self._forget(watch_id)
             self._send_canceled(watch_id, batch.revision, batch.compact_revision)
             return True
         if len(batch.events) == 1 and wishes is not None and not wishes.previous:
