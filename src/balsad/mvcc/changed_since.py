@@ -27,6 +27,8 @@ KEYS_MAX: Final = 20_000
 REVISIONS_AT_ONCE: Final = 2000
 BYTES_AT_ONCE: Final = 4 << 20
 """More than this is not read for one page, which others wait for; what was read is there for the next."""
+ROWS_AT_ONCE: Final = 4000
+"""As above: one transaction may write a thousand."""
 _ROWS_AT_ONCE: Final = 32
 
 
@@ -57,12 +59,13 @@ class ChangedSince:
         keys = self._keys
         if read_to < store.head:
             reader = RowReader(store.backend, read_to + 1, store.head, _ROWS_AT_ONCE)
-            size = 0
+            size = count = 0
             while not reader.done:
                 for _, kv in reader.rows():
                     keys.add(key_of(kv))
                     size += len(kv)
-                if size > BYTES_AT_ONCE and not reader.done:
+                    count += 1
+                if (size > BYTES_AT_ONCE or count > ROWS_AT_ONCE) and not reader.done:
                     self._read_to = min(reader.read_to, store.current_revision)
                     return None
             # What is being written now is not complete yet.

@@ -495,9 +495,12 @@ def test_no_step_of_a_compaction_is_longer_for_a_key_or_a_transaction_of_very_ma
     assert store.index.history == {b"hot": [(last, 0, 2, 501)]}
 
 
-def test_pages_of_an_older_revision_read_a_bounded_piece_of_what_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound", ["BYTES_AT_ONCE", "ROWS_AT_ONCE"])
+def test_pages_of_an_older_revision_read_a_bounded_piece_of_what_came_since(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
     """Too much for one page is left to the next; far too much, and all keys are walked. The answers are the same."""
-    monkeypatch.setattr(changed_since, "BYTES_AT_ONCE", 100)
+    monkeypatch.setattr(changed_since, bound, 100 if bound == "BYTES_AT_ONCE" else 20)
     monkeypatch.setattr(changed_since, "REVISIONS_AT_ONCE", 400)
     backend = MemoryBackend()
     backend.create_bucket(b"key")
