@@ -10,9 +10,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-Key = TypeVar("Key", str, bytes)
+Key = TypeVar("Key", str, bytes, tuple[Any, int])
 
 _RUN: Final = 4096
 """How many are sorted in one piece."""

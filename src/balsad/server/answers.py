@@ -98,6 +98,14 @@ def delete_answer(header: bytes, deleted: int, previous: Sequence[bytes]) -> byt
     return b"".join(parts)
 
 
+def range_rows(kvs: Sequence[bytes]) -> bytes:
+    """Some of the rows of a RangeResponse."""
+    parts = [b""] * (2 * len(kvs))
+    parts[::2] = [KV_HEADS[len(kv)] if len(kv) < KV_HEADS_MAX else b"\x12" + uvarint(len(kv)) for kv in kvs]
+    parts[1::2] = kvs
+    return b"".join(parts)
+
+
 def range_answer(header: bytes, kvs: Sequence[bytes], *, more: bool, count: int) -> bytes:
     tail = b"\x18\x01" if more else b""
     if count:

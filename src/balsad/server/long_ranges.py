@@ -10,16 +10,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from balsad.errors import RequestError
+from balsad.merge_sort import MergeSort
 from balsad.mvcc import RangeJob
-from balsad.server.answers import HeaderBytes
-from balsad.server.ranges import LargeAnswers, compose, fetched
+from balsad.server.answers import HeaderBytes, range_answer, range_rows
+from balsad.server.ranges import (
+    BY_KEY,
+    DESCEND,
+    LargeAnswers,
+    compose,
+    fetched,
+    order_of,
+    pass_filters,
+    sort_keys_of,
+    without_value,
+)
 
 if TYPE_CHECKING:
-    from balsad.mvcc import Store
+    from balsad.mvcc import KeyMeta, Store
     from balsad.proto import rpc_pb2
     from balsad.transport import Call
 
@@ -31,10 +42,13 @@ _COUNTED_FOR: Final = 4
 
 
 class _Running:
-    __slots__ = ("calls", "job", "raw", "request")
+    __slots__ = ("calls", "job", "raw", "request", "work")
 
-    def __init__(self, job: RangeJob, raw: bytes, request: rpc_pb2.RangeRequest, call: Call) -> None:
+    def __init__(
+        self, job: RangeJob, work: Iterator[bytes], raw: bytes, request: rpc_pb2.RangeRequest, call: Call
+    ) -> None:
         self.job = job
+        self.work = work
         self.raw = raw
         self.request = request
         self.calls = [call]
@@ -81,7 +95,7 @@ class LongRanges:
         )
         if not self._running:
             self._loop.call_soon(self._step)
-        self._running.append(_Running(job, raw, request, call))
+        self._running.append(_Running(job, self._work(job, request), raw, request, call))
 
     def _step(self) -> None:
         running = self._running.popleft()
@@ -91,9 +105,9 @@ class LongRanges:
             job.close()
         else:
             try:
-                at_once = self.at_once * _COUNTED_FOR if running.request.count_only else self.at_once
-                if job.step(at_once):
-                    self._answer(running)
+                answer = next(running.work)
+                if answer:
+                    self._answer(running, answer)
                 else:
                     self._running.append(running)
             except RequestError as refusal:
@@ -104,10 +118,66 @@ class LongRanges:
         if self._running:
             self._loop.call_soon(self._step)
 
-    def _answer(self, running: _Running) -> None:
-        job, request = running.job, running.request
-        answer = compose(request, self._header.at(job.current), job.kvs, job.metas, job.count)
-        if job.current == self._store.current_revision:
-            self._large.keep(running.raw, request, answer)
+    def _answer(self, running: _Running, answer: bytes) -> None:
+        if running.job.current == self._store.current_revision:
+            self._large.keep(running.raw, running.request, answer)
         for call in running.calls:
             call.respond(answer)
+
+    def _work(self, job: RangeJob, request: rpc_pb2.RangeRequest) -> Iterator[bytes]:
+        """Nothing after each slice, the answer in the end. Raises: CompactedError, FutureRevError."""
+        at_once = self.at_once
+        while not job.step(at_once * _COUNTED_FOR if request.count_only else at_once):
+            yield b""
+        kvs, metas = job.kvs, job.metas
+        if len(kvs) > at_once:
+            yield b""
+            kept: list[bytes] = []
+            kept_metas: list[KeyMeta] = []
+            for start in range(0, len(kvs), at_once):
+                some = pass_filters(request, kvs[start : start + at_once], metas[start : start + at_once])
+                kept += some[0]
+                kept_metas += some[1]
+                yield b""
+            kvs, metas = kept, kept_metas
+        header = self._header.at(job.current)
+        if len(kvs) <= at_once:
+            yield compose(request, header, kvs, metas, job.count)
+            return
+        is_descending = order_of(request) == DESCEND
+        if request.sort_target == BY_KEY:
+            kvs = kvs[::-1] if is_descending else kvs
+        else:
+            # Ties stay as they are.
+            sign = -1 if is_descending else 1
+            rows: list[tuple[Any, int]] = []
+            for start in range(0, len(kvs), at_once):
+                sort_keys = sort_keys_of(
+                    request.sort_target, kvs[start : start + at_once], metas[start : start + at_once]
+                )
+                if sort_keys is None:
+                    break
+                rows += [(sort_key, sign * (start + at)) for at, sort_key in enumerate(sort_keys)]
+                yield b""
+            if rows:
+                sort = MergeSort(rows)
+                while not sort.step(at_once):
+                    yield b""
+                in_order: list[bytes] = []
+                for stretch in sort.stretches[::-1] if is_descending else sort.stretches:
+                    places = [sign * at for _, at in stretch]
+                    in_order += [kvs[at] for at in (places[::-1] if is_descending else places)]
+                    yield b""
+                kvs = in_order
+        more = 0 < request.limit < len(kvs)
+        if more:
+            kvs = kvs[: request.limit]
+        parts = [header]
+        for start in range(0, len(kvs), at_once):
+            some_kvs = kvs[start : start + at_once]
+            if request.keys_only:
+                some_kvs = [without_value(kv) for kv in some_kvs]
+            parts.append(range_rows(some_kvs))
+            yield b""
+        parts.append(range_answer(b"", [], more=more, count=job.count))
+        yield b"".join(parts)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from balsad.proto import rpc_pb2
 
 _NONE, _ASCEND, _DESCEND = 0, 1, 2
+DESCEND: Final = _DESCEND
+BY_KEY: Final = 0
 _KEY, _VERSION, _CREATE, _MOD, _VALUE = 0, 1, 2, 3, 4
 
 
@@ -101,14 +103,9 @@ def _ordered(kvs: list[bytes], metas: list[KeyMeta], target: int, *, descending:
     if target == _KEY:
         # mvcc gives keys in ascending order, and no two are equal.
         return kvs[::-1] if descending else kvs
-    sort_keys: list[Any]
-    if target == _VALUE:
-        sort_keys = [value_of(kv) for kv in kvs]
-    else:
-        place = {_VERSION: 3, _CREATE: 2, _MOD: 0}.get(target)
-        if place is None:
-            return kvs
-        sort_keys = [meta[place] for meta in metas]
+    sort_keys = sort_keys_of(target, kvs, metas)
+    if sort_keys is None:
+        return kvs
     rows: list[_Row] = list(zip(sort_keys, kvs, strict=True))
     if len(rows) > 12:
         rows.sort(key=_sort_key, reverse=descending)
@@ -222,25 +219,44 @@ def _is_filtered(request: rpc_pb2.RangeRequest) -> bool:
     )
 
 
+def pass_filters(
+    request: rpc_pb2.RangeRequest, kvs: list[bytes], metas: list[KeyMeta]
+) -> tuple[list[bytes], list[KeyMeta]]:
+    """Those rows that have the revisions that were asked for."""
+    if not _is_filtered(request):
+        return kvs, metas
+    max_mod, min_mod = request.max_mod_revision, request.min_mod_revision
+    max_create, min_create = request.max_create_revision, request.min_create_revision
+    keep = [
+        at
+        for at, meta in enumerate(metas)
+        if not (max_mod and meta[0] > max_mod)
+        and not (min_mod and meta[0] < min_mod)
+        and not (max_create and meta[2] > max_create)
+        and not (min_create and meta[2] < min_create)
+    ]
+    return [kvs[at] for at in keep], [metas[at] for at in keep]
+
+
+def order_of(request: rpc_pb2.RangeRequest) -> int:
+    """0 as mvcc gives them, 1 ascending, 2 descending."""
+    order: int = request.sort_order
+    return _ASCEND if request.sort_target != _KEY and order == _NONE else order
+
+
+def sort_keys_of(target: int, kvs: list[bytes], metas: list[KeyMeta]) -> list[Any] | None:
+    """By what rows are sorted; None when they stay as they are, which is in the order of their keys."""
+    if target == _VALUE:
+        return [value_of(kv) for kv in kvs]
+    place = {_VERSION: 3, _CREATE: 2, _MOD: 0}.get(target)
+    return None if place is None else [meta[place] for meta in metas]
+
+
 def compose(request: rpc_pb2.RangeRequest, header: bytes, kvs: list[bytes], metas: list[KeyMeta], count: int) -> bytes:
     """The RangeResponse to `request` for what was found: filtered, in order, and no more of it than asked."""
-    order: int = request.sort_order
     limit = request.limit
-    if _is_filtered(request):
-        max_mod, min_mod = request.max_mod_revision, request.min_mod_revision
-        max_create, min_create = request.max_create_revision, request.min_create_revision
-        keep = [
-            at
-            for at, meta in enumerate(metas)
-            if not (max_mod and meta[0] > max_mod)
-            and not (min_mod and meta[0] < min_mod)
-            and not (max_create and meta[2] > max_create)
-            and not (min_create and meta[2] < min_create)
-        ]
-        kvs = [kvs[at] for at in keep]
-        metas = [metas[at] for at in keep]
-    if request.sort_target != _KEY and order == _NONE:
-        order = _ASCEND
+    kvs, metas = pass_filters(request, kvs, metas)
+    order = order_of(request)
     if order != _NONE and len(kvs) > 1:
         kvs = _ordered(kvs, metas, request.sort_target, descending=order == _DESCEND)
     more = limit > 0 and len(kvs) > limit

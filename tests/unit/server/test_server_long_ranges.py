@@ -27,6 +27,12 @@ ASKED = [
     rpc.RangeRequest(key=b"k", range_end=b"l", limit=300, revision=500),
     rpc.RangeRequest(key=b"k", range_end=b"l", keys_only=True),
     rpc.RangeRequest(key=b"k", range_end=b"l", limit=5, sort_order=2, sort_target=4),
+    rpc.RangeRequest(key=b"k", range_end=b"l", limit=333, sort_order=1, sort_target=4),
+    rpc.RangeRequest(key=b"k", range_end=b"l", sort_order=2, sort_target=4),
+    rpc.RangeRequest(key=b"k", range_end=b"l", sort_order=2, sort_target=3, keys_only=True),
+    rpc.RangeRequest(key=b"k", range_end=b"l", sort_order=2, sort_target=0, limit=400),
+    rpc.RangeRequest(key=b"k", range_end=b"l", sort_target=2),
+    rpc.RangeRequest(key=b"k", range_end=b"l", sort_order=1, sort_target=3, min_create_revision=690),
     rpc.RangeRequest(key=b"k", range_end=b"l", min_mod_revision=300, max_mod_revision=650, serializable=True),
 ]
 
