@@ -54,7 +54,7 @@ from balsad.peer.joint import MemberPeers
 from balsad.raft import RaftPanic
 from balsad.server.bootstrap import is_founding, needs_existing
 from balsad.server.busy_poll import BusyPoll
-from balsad.server.counts import copy_client_requests, copy_counts, copy_v2_counts
+from balsad.server.counts import copy_client_requests, copy_counts, copy_stream_failures, copy_v2_counts
 from balsad.server.member import Member
 from balsad.server.systemd import notify
 from balsad.storage import StorageError
@@ -310,6 +310,7 @@ def _mount(member: Member, server: RpcServer, paged: RpcServer, monitoring: RpcS
     metrics.on_scrape.append(
         lambda: copy_counts(metrics, member.service, member.lease_expiry, lambda: services.kv.ranges)
     )
+    metrics.on_scrape.append(lambda: copy_stream_failures(metrics, server.methods))
     metrics.on_scrape.append(lambda: copy_v2_counts(metrics, member.v2.tree))
     metrics.on_scrape.append(lambda: copy_client_requests(metrics, services.door.client_requests))
     mounts: dict[str, Handler] = {}

@@ -7,11 +7,13 @@ import signal
 import time
 from pathlib import Path
 
+import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.interop.clusters import cluster
 from tests.interop.servers import Member, balsad, fetch, finish, program, programs, real, start
+from tests.interop.v3 import connect
 from tests.real import real_etcdctl
 
 pytestmark = pytest.mark.real
@@ -148,3 +150,19 @@ def test_heartbeats_that_a_leader_sends_late_are_told(name: str, tmp_path: Path)
             20,
         )
         assert "leader failed to send out heartbeat on time" in member.log_path.read_text()
+
+
+@pytest.mark.parametrize("who", programs())
+def test_streams_that_fail_for_what_was_sent(who: str, tmp_path: Path) -> None:
+    name = "etcd_network_server_stream_failures_total"
+    with start(program(who), tmp_path / "data") as member:
+        with connect(member.address) as v3:
+            for path in ("/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"):
+                for noise in (b"\xff\xff\xff", bytes(3_000_000)):
+                    with pytest.raises(grpc.RpcError):
+                        list(v3.channel.stream_stream(path)(iter([noise]), timeout=10))
+        wanted = {f"{name}{{API={api},Type=receive}}": 2.0 for api in ("watch", "lease-keepalive")}
+        deadline = time.monotonic() + 20
+        while {key: value for key, value in scrape(member).items() if key.startswith(name)} != wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

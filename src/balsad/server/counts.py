@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from balsad.config.versions import ETCD_VERSION, GO_VERSION
+from balsad.errors import Code
 from balsad.membership import format_id
+
+_STREAMS: Final = {
+    "/etcdserverpb.Watch/Watch": "watch",
+    "/etcdserverpb.Lease/LeaseKeepAlive": "lease-keepalive",
+}
 
 if TYPE_CHECKING:
     from balsad.env import Clock
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
     from balsad.observe.metrics import Metrics
     from balsad.server.lease_expiry import LeaseExpiry
     from balsad.server.service import Service
+    from balsad.transport import Method
     from balsad.v2store import Store as V2Store
 
 
@@ -63,6 +70,16 @@ def copy_counts(metrics: Metrics, service: Service, lease_expiry: LeaseExpiry, r
     metrics.defrag_inflight.value = int(service.is_defragmenting)
     metrics.lease_granted.value = applier.counts.leases_granted
     metrics.lease_revoked.value = applier.counts.leases_revoked
+
+
+def copy_stream_failures(metrics: Metrics, methods: Iterable[Method]) -> None:
+    """Streams that ended because what their client sent is no request, or a larger one than is taken."""
+    for method in methods:
+        api = _STREAMS.get(method.path)
+        if api is not None:
+            failures = method.failed.get(Code.INTERNAL, 0) + method.failed.get(Code.RESOURCE_EXHAUSTED, 0)
+            if failures:
+                metrics.server_stream_failures.of("receive", api).value = failures
 
 
 def copy_v2_counts(metrics: Metrics, tree: V2Store) -> None:
