@@ -682,6 +682,13 @@ HTTP1: Final = (
         attacks=(_HTTP1 + "test_a_costly_body_is_read_a_piece_a_turn",),
     ),
     Defence(
+        against="thousands of HTTP/1.1 chunks in one read",
+        place="transport.http1_connection:Http1Connection._read_body",
+        text="data if len(data) <= PIECE_BYTES else data[:PIECE_BYTES]",
+        instead="data",
+        attacks=(_HTTP1 + "test_thousands_of_chunks_in_one_read_are_read_in_turns",),
+    ),
+    Defence(
         against="slowloris",
         place="transport.http1_connection:Http1Connection.on_timer",
         text="if self.state in (READING_HEAD, READING_BODY):",

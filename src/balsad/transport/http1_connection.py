@@ -41,6 +41,8 @@ CLOSED: Final = 3
 OUT_PIECES_MAX: Final = 64
 WRITABLE_MARK: Final = 64 * 1024
 REQUESTS_PER_TURN_MAX: Final = 64
+PIECE_BYTES: Final = 16 << 10
+"""What is read of a chunked body before anybody looks at the time: it may be of thousands of chunks."""
 # What is read ahead of requests that wait for the one before them.
 AHEAD_BYTES_MAX: Final = 64 * 1024
 REQUEST_LINE_MAX: Final = 4096  # what is looked at to tell HTTP/1 from something else
@@ -237,6 +239,9 @@ class Http1Connection:
                         break
                 elif not self._read_body():
                     break
+                elif self.server.stopwatch() - started > READ_S_MAX:
+                    self._wait_a_turn()
+                    break
         except BadRequestError as error:
             self.out.append(error_answer(error))
             self.close()
@@ -321,14 +326,15 @@ class Http1Connection:
     def _read_body(self) -> bool:
         data = self.buffered
         if self.chunked is not None:
-            done, pos = self.chunked.feed(data, 0)
+            piece = data if len(data) <= PIECE_BYTES else data[:PIECE_BYTES]
+            done, pos = self.chunked.feed(piece, 0)
             self.buffered = data[pos:]
             # One piece: a list of many small ones would cost many times what it holds.
             for part in self.chunked.parts:
                 self.body += part
             self.chunked.parts.clear()
             if not done:
-                return False
+                return 0 < pos < len(data) and piece is not data
             self._dispatch(bytes(self.body))
             return True
         part = data[: self.body_left]

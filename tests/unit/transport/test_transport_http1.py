@@ -417,6 +417,21 @@ def test_a_costly_body_is_read_a_piece_a_turn() -> None:
     assert client.toy.requests[0].body == b"x" * 500
 
 
+def test_thousands_of_chunks_in_one_read_are_read_in_turns() -> None:
+    client = RawHttp1()
+    client.connection.data_received(b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    times = itertools.count(1.0, 0.003)
+    client.toy.server.stopwatch = lambda: next(times)
+    chunks = b"".join(b"1;a=%d\r\n%d\r\n" % (number % 7, number % 10) for number in range(20_000))
+    client.connection.data_received(chunks + b"0\r\n\r\n")
+    turns = 0
+    while not client.toy.requests:
+        client.toy.loop.soon.pop(0)()
+        turns += 1
+    assert turns >= 10
+    assert client.toy.requests[0].body == b"0123456789" * 2_000
+
+
 def test_a_client_that_leaves_while_its_requests_wait_is_forgotten() -> None:
     client = RawHttp1()
     client.connection.data_received(GET * 1000)
