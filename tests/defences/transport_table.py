@@ -440,7 +440,7 @@ STREAMS: Final = (
         place="mvcc.watch:WatchHub.sync_step",
         text="elif watcher.stream.room() <= 0:",
         instead="elif False:",
-        attacks=(_ROOM + "test_who_has_no_room_is_not_read_for_again_and_again",),
+        attacks=(_ROOM + "test_who_has_no_room_is_not_read_for",),
     ),
     Defence(
         against="watchers who are many and refuse, each another event",

@@ -68,16 +68,33 @@ def test_who_has_no_room_is_not_told_of_the_past_and_nothing_is_held_for_him(sto
     assert (hub.slow_count, hub.wants_retry) == (0, False)
 
 
-def test_who_has_no_room_is_not_read_for_again_and_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+class CountingBackend(MemoryBackend):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scans = 0
+
+    def scan(self, bucket: bytes, start: bytes, end: bytes | None, limit: int = 0) -> list[tuple[bytes, bytes]]:
+        self.scans += 1
+        return super().scan(bucket, start, end, limit)
+
+
+def test_who_has_no_room_is_not_read_for() -> None:
+    backend = CountingBackend()
+    store = Store(backend, leases=NoLeases())
+    store.restore()
     put(store, b"a", VALUE)
     client = Client(store, 0)
-    client.stream.watch(b"a", b"", 1)
-    loads: list[object] = []
-    monkeypatch.setattr(Store, "load", lambda self, key: loads.append(key))
+    client.stream.watch(b"a", b"b", 1)
+    before = backend.scans
 
     sync(store)
+    assert backend.scans == before
 
-    assert (loads, store.watchers.wants_retry) == ([], True)
+    client.room = 1 << 20
+    assert store.watchers.retry_victims()
+    sync(store)
+    assert backend.scans > before
+    assert client.revisions == [2]
 
 
 @pytest.mark.parametrize("end", [b"", b"b"])
