@@ -55,7 +55,7 @@ MODULES = """
     transport/call transport/stream transport/frames transport/header_block transport/methods transport/timers
     transport/rpc_server transport/http2_base transport/http2_control transport/http2_connection
     transport/http2_exchange transport/plain_sink
-    server/busy_poll
+    server/busy_poll server/group_commit
     server/driver server/propose server/answers server/request_ids server/quota server/ranges server/read_index
     server/service server/plain_txn server/apply/dispatch server/apply/kv server/apply/txn server/apply/plain_txn
     peer/codec peer/http_answer transport/http1_request

@@ -55,6 +55,7 @@ from balsad.raft import RaftPanic
 from balsad.server.bootstrap import is_founding, needs_existing
 from balsad.server.busy_poll import BusyPoll
 from balsad.server.counts import copy_client_requests, copy_counts, copy_stream_failures, copy_v2_counts
+from balsad.server.group_commit import GroupCommit
 from balsad.server.member import Member
 from balsad.server.systemd import notify
 from balsad.storage import StorageError
@@ -247,7 +248,9 @@ async def run(config: ServerConfig, env: Env) -> None:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
-            member.driver.busy_poll = BusyPoll()
+            if len(os.sched_getaffinity(0)) > 1:
+                member.driver.busy_poll = BusyPoll()
+                member.driver.group_commit = GroupCommit()
             notify()
             await _first(left, broken)
             raise asyncio.CancelledError

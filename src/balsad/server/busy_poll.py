@@ -3,9 +3,9 @@
 To put a process to sleep and to wake it costs a lone client as much as Python does. Whoever has just been answered
 and always asks again at once is waited for awake, for a moment, as Go's scheduler waits before it parks a thread.
 
-    a lone request was answered ──> is there credit? ──(no)──> asleep: how long, is only measured
-                                           └──(yes)──> awake until a request comes (a hit),
-                                                       or WINDOW_S is over, or the core was lost (a miss)
+    all are answered, they were few ──> is there credit? ──(no)──> asleep: how long, is only measured
+                                               └──(yes)──> awake until a request comes (a hit),
+                                                           or WINDOW_S is over, or the core was lost (a miss)
 
     a short wait, awake or asleep    credit + 1
     a long wait, asleep              credit - 1
@@ -39,7 +39,7 @@ class BusyPoll:
         self._looked_at = 0.0  # 0 while asleep
 
     def idle(self, now: float) -> bool:
-        """A lone request was answered and nothing is left to do. Whether to stay awake and `look` again."""
+        """Everybody was answered and nothing is left to do. Whether to stay awake and `look` again."""
         self._idle_since = now
         if self._credit < CREDIT_WANTED:
             return False

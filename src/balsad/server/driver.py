@@ -46,6 +46,7 @@ from balsad.raft import (
     StepLocalMessageError,
     StepPeerNotFoundError,
 )
+from balsad.server.group_commit import CLIENTS_MAX, GroupCommit
 from balsad.server.propose import Pending
 from balsad.storage import StorageError
 from balsad.storage.wal import WalSnapshot
@@ -114,7 +115,9 @@ class Driver:
         self.on_leader: Callable[[], None] | None = None  # the leader, or our own role, changed
         self.on_applied: Callable[[], None] | None = None  # a batch was applied
         self.read_index: ReadIndex | None = None
-        self.busy_poll: BusyPoll | None = None  # not on simulated time, which stands still while anybody is awake
+        # Not on simulated time, which stands still while anybody is awake, nor where clients need the same core.
+        self.busy_poll: BusyPoll | None = None
+        self.group_commit: GroupCommit | None = None
         self._clock = clock
         self.flush = flush
         self._failed = failed
@@ -138,7 +141,7 @@ class Driver:
         self._scheduled = False
         self._stirred = True  # something happened to the RawNode since it had nothing Ready
         self._now = 0.0  # when `drain` was scheduled
-        self._is_lone = False  # one request is under way and nobody else waits for theirs
+        self._are_few = False  # those whose requests are under way
         self._saving: Ready | None = None
         self._in_save = False
         self._unsaved: HardState | None = None
@@ -344,7 +347,7 @@ class Driver:
                 self._stirred = False
                 # What is committed is applied and answered before the next batch goes to the disk.
                 # Without a leader proposals wait here, until one is found or they time out.
-                if not self._inbox or not self.leader:
+                if not self._inbox or not self.leader or self._gathers():
                     break
                 if self._only_as_leader and not self.is_leader:
                     self._withdraw()
@@ -352,7 +355,7 @@ class Driver:
                 batch = self._inbox
                 self._inbox = []
                 self._inbox_bytes = 0
-                self._is_lone = len(self.waiting) == 1
+                self._are_few = len(self.waiting) <= CLIENTS_MAX
                 try:
                     node.propose(batch)
                 except ProposalDroppedError:
@@ -368,10 +371,26 @@ class Driver:
                 return  # `_on_saved` goes on from here
             self._finish(ready)
         self.flush()
-        if self._is_lone and not self.waiting:
-            self._is_lone = False
-            if self.busy_poll is not None and self.busy_poll.idle(self._clock.monotonic()):
+        if self._are_few and not self.waiting:
+            self._are_few = False
+            now = self._clock.monotonic()
+            if self.group_commit is not None:
+                self.group_commit.ended(now)
+            if self.busy_poll is not None and self.busy_poll.idle(now):
                 self._loop.call_soon(self._stay_awake)
+
+    def _gathers(self) -> bool:
+        """Whether what is in the inbox waits for more."""
+        group = self.group_commit
+        if group is None or not self.is_leader:
+            return False
+        gathered = len(self._inbox)
+        if not group.waits(gathered, self._clock.monotonic(), len(self.waiting) - gathered):
+            return False
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.drain)
+        return True
 
     def _stay_awake(self) -> None:
         # The loop does not sleep as long as there is something to call.

@@ -21,6 +21,7 @@ from balsad.raft import Config, ConfState, Entry, HardState, MemoryLog, Message,
 from balsad.server.apply.dispatch import Applier
 from balsad.server.busy_poll import CREDIT_WANTED, WINDOW_S, BusyPoll
 from balsad.server.driver import INBOX_BYTES_MAX, UNAPPLIED_MAX, Driver
+from balsad.server.group_commit import AT_ONCE_S, CLIENTS_MAX, WAIT_S, GroupCommit
 from balsad.server.peer_links import NoPeers, PeerLinks
 from balsad.server.propose import Pending, Result
 from balsad.storage import Snapshotter, StorageError
@@ -722,10 +723,10 @@ def test_a_request_ends_the_moment() -> None:
     in_polled_world(scenario)
 
 
-def test_it_does_not_stay_awake_where_several_ask() -> None:
+def test_it_does_not_stay_awake_for_a_crowd() -> None:
     async def scenario(world: World, watch: Watch) -> None:
-        world.propose(1)
-        world.propose(2)
+        for number in range(CLIENTS_MAX + 1):
+            world.propose(number)
         await turns()
         looks = watch.looks
         await turns(10)
@@ -744,3 +745,76 @@ def test_nothing_but_a_request_keeps_it_awake() -> None:
         assert watch.looks == looks
 
     in_polled_world(scenario)
+
+
+# Together
+
+
+def in_grouping_world(scenario: Callable[[World], Any]) -> None:
+    """A put is written and answered; another came meanwhile."""
+
+    async def run() -> None:
+        world = World()
+        world.elect()
+        world.driver.group_commit = GroupCommit()
+        world.propose(1)
+        await turns()
+        world.clock.now += AT_ONCE_S / 2
+        world.propose(2)
+        await turns()
+        assert world.steps("save") == [[b"entry 1"]]
+        await scenario(world)
+
+    in_loop(run())
+
+
+def test_who_came_meanwhile_waits_for_who_was_answered() -> None:
+    async def scenario(world: World) -> None:
+        world.clock.now += WAIT_S / 2
+        world.propose(3)
+        await turns()
+        assert world.steps("save") == [[b"entry 1"], [b"entry 2", b"entry 3"]]
+        assert world.answers == {number: [b"entry %d" % number] for number in (1, 2, 3)}
+
+    in_grouping_world(scenario)
+
+
+def test_but_not_for_long() -> None:
+    async def scenario(world: World) -> None:
+        world.clock.now += WAIT_S * 1.01
+        await turns()
+        assert world.steps("save") == [[b"entry 1"], [b"entry 2"]]
+        assert world.answers[2] == [b"entry 2"]
+
+    in_grouping_world(scenario)
+
+
+def test_those_who_gathered_behind_a_slow_disk_wait_too() -> None:
+    async def scenario(world: World) -> None:
+        world.propose(3)
+        world.wal.slow = True
+        await turns()
+        world.propose(4)
+        await turns()
+        world.told.clear()
+        world.wal.finish()
+        await turns()
+        assert world.steps("save") == []
+        for number in (5, 6):
+            world.propose(number)
+        await turns()
+        assert world.steps("save") == [[b"entry 4", b"entry 5", b"entry 6"]]
+        world.wal.finish()
+        assert world.answers[6] == [b"entry 6"]
+
+    in_grouping_world(scenario)
+
+
+def test_who_waits_is_answered_when_the_member_stops() -> None:
+    async def scenario(world: World) -> None:
+        world.driver.stop()
+        await turns()
+        assert [type(answer) for answer in world.answers[2]] == [StoppedError]
+        assert [b"entry 2"] not in world.steps("save")
+
+    in_grouping_world(scenario)
