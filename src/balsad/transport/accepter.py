@@ -77,8 +77,11 @@ class Accepter:
         else:
             self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
-        for task in self.under_way:
-            task.cancel()
+        if self._tls:
+            # Without a handshake a client is through at once, and may have its protocol already: its socket is the
+            # loop's then, and closed from here its end would never be heard of.
+            for task in self.under_way:
+                task.cancel()
 
     def _accept(self) -> None:
         for _ in range(ACCEPTED_PER_TURN_MAX):
