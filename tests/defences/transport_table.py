@@ -242,7 +242,7 @@ HEADERS: Final = (
     ),
     Defence(
         against="header bomb with a table",
-        place="transport.http2_connection:Http2Connection._open",
+        place="transport.http2_connection:Http2Connection._decode",
         text="max_header_list_size=self.limits.header_list_bytes_max",
         instead="max_header_list_size=1 << 40",
         attacks=(_LIMITS + "test_a_header_bomb_of_a_client_with_a_table",),
