@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
@@ -521,6 +522,7 @@ def _plain_cost(raw: bytes, value_at: int) -> int:
     return raw[1] + size
 
 
+@cache
 def _go_name(field: str) -> str:
     """`lease_grant` is LeaseGrant in Go."""
     return "".join([part.capitalize() for part in field.split("_")])
