@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from balsad.api import (
@@ -153,7 +153,22 @@ async def run(config: ServerConfig, env: Env) -> None:
     Raises: StartError, StorageError.
     """
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log_loop_exception)
+    broken: asyncio.Future[None] = loop.create_future()
+
+    def failed(error: BaseException) -> None:
+        if isinstance(error, OSError):
+            error = StorageError(error.filename or config.data_dir, _reason(error))
+        if not broken.done():
+            broken.set_exception(error)
+
+    def on_loop_exception(loop: object, context: Mapping[str, object]) -> None:
+        log_loop_exception(loop, context)
+        error = context.get("exception")
+        if isinstance(error, StorageError):
+            # A client's read came upon it.
+            failed(error)
+
+    loop.set_exception_handler(on_loop_exception)
     with contextlib.ExitStack() as sockets:
         # Ports first: a member that cannot be reached must not touch its data.
         log.info("configuring peer listeners", extra={"listen-peer-urls": _texts(config.listen_peer_urls)})
@@ -172,14 +187,6 @@ async def run(config: ServerConfig, env: Env) -> None:
         config = await _find_initial_cluster(config, env)
         initialized = env.disk.is_dir(config.member_dir)
         log.info("starting an etcd server", extra=start_fields(config, member_initialized=initialized))
-        broken: asyncio.Future[None] = loop.create_future()
-
-        def failed(error: BaseException) -> None:
-            if isinstance(error, OSError):
-                error = StorageError(error.filename or config.data_dir, _reason(error))
-            if not broken.done():
-                broken.set_exception(error)
-
         peer_tls = PeerTls.from_config(config, env)
         if peer_tls is not None and config.discovery_srv and not config.peer_tls.trusted_ca_file:
             # Whoever DNS names must be of the domain that was asked.

@@ -103,6 +103,8 @@ class LongRanges:
         running.calls = [call for call in running.calls if not call.closed]
         if not running.calls:
             job.close()
+            if self._running:
+                self._loop.call_soon(self._step)
         else:
             try:
                 answer = next(running.work)
@@ -114,9 +116,14 @@ class LongRanges:
                 job.close()
                 for call in running.calls:
                     call.fail(refusal.code, refusal.text)
+            except Exception:
+                # What is broken stops the member; a compaction shall not stumble over it as well.
+                job.close()
+                raise
+            finally:
+                if self._running:
+                    self._loop.call_soon(self._step)
             self._flush()
-        if self._running:
-            self._loop.call_soon(self._step)
 
     def _answer(self, running: _Running, answer: bytes) -> None:
         if running.job.current == self._store.current_revision:

@@ -21,6 +21,7 @@ from balsad.config.urls import parse_url
 from balsad.env import Disk, Env
 from balsad.env.real import RealClock, RealDisk, RealRandom
 from balsad.main import run
+from balsad.server.long_ranges import LongRanges
 from balsad.storage import Backend, StorageError
 from tests.interop.v3 import connect
 from tests.unit.server.server_kit import WAIT_S, config_of, in_loop
@@ -161,6 +162,41 @@ def test_broken_it_says_why_and_closes_everything(tmp_path: Path, ports: Ports, 
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
+
+    in_loop(scenario())
+
+
+def break_a_row(folder: Path) -> None:
+    """The name of a revision loses its underscore: the index names a row that is not there."""
+    backend = Backend.open(RealDisk(), str(folder / "data/member/snap/db"))
+    name, kv = backend.scan(b"key", b"", None)[-1]
+    backend.delete(b"key", name)
+    backend.put(b"key", name.replace(b"_", b"\0"), kv)
+    backend.close()
+
+
+@pytest.mark.parametrize("keys_min", [1, 10_000])
+def test_a_read_that_meets_a_broken_row_stops_the_member(
+    tmp_path: Path, ports: Ports, monkeypatch: pytest.MonkeyPatch, keys_min: int
+) -> None:
+    """Whether it is read at once or bit by bit. Source: etcd kvstore_txn.go (rangeKeys), which is fatal."""
+    monkeypatch.setattr(LongRanges, "keys_min", property(lambda ranges: keys_min, lambda ranges, value: None), False)
+
+    async def scenario() -> None:
+        config = config_on(tmp_path, ports)
+        async with served(config, env_with(), ports.client) as running:
+            with connect(f"127.0.0.1:{ports.client}") as client:
+                for number in range(3):
+                    await asyncio.to_thread(client.put, b"%d" % number, b"1")
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        break_a_row(tmp_path)
+        async with served(config, env_with(), ports.client) as running:
+            with connect(f"127.0.0.1:{ports.client}") as client, pytest.raises(grpc.RpcError):
+                await asyncio.to_thread(client.range, b"0", range_end=b"9")
+            with pytest.raises(StorageError, match=r"bucket key has no row .* which the index names"):
+                await asyncio.wait_for(running, WAIT_S)
 
     in_loop(scenario())
 
