@@ -46,6 +46,7 @@ class BackendCommits:
         self._stopped = False
         self._committed: list[Callable[[], None]] = []  # wait for the commit under way
         self._next: list[Callable[[], None]] = []  # wait for one that has yet to begin
+        self._is_telling = False
         self._held = False
         self._holder: Callable[[], None] | None = None  # waits for the one under way, to hold back the next
         self._arm()
@@ -104,7 +105,7 @@ class BackendCommits:
             self._begin_early()
 
     def _begin_early(self) -> None:
-        if self._job is None and not self._held and not self._stopped:
+        if self._job is None and not self._held and not self._stopped and not self._is_telling:
             if self._timer is not None:
                 self._timer.cancel()
             self._begin()
@@ -169,12 +170,16 @@ class BackendCommits:
         if not was_empty:
             self._observed(time.perf_counter() - self._began, self._built_s, self._flush_s)
         committed, self._committed = self._committed, []
+        # Who of them wants another commit has it when all are told: the others count on that none is under way.
+        self._is_telling = True
         try:
             for done in committed:
                 done()
         except Exception as failure:
             self._failed(failure)
             return
+        finally:
+            self._is_telling = False
         if not self._stopped:
             self._arm()
             self.after_batch()

@@ -7,6 +7,7 @@ import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,56 @@ def test_a_callback_may_ask_for_another_commit(tmp_path: Path) -> None:
             w.commits.commit_then(first)
             await w.until(lambda: told == ["first", "second"])
             assert on_disk(tmp_path) == b"3"
+
+    in_loop(scenario())
+
+
+def test_no_commit_is_under_way_for_any_who_waited_for_the_same(tmp_path: Path) -> None:
+    """Though the first of them asks for another."""
+
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            told: list[bool] = []
+
+            def first() -> None:
+                w.backend.put(BUCKET, b"k", b"2")
+                w.commits.commit_then(second)
+
+            def second() -> None:
+                told.append(w.backend.committing)
+
+            w.backend.put(BUCKET, b"k", b"1")
+            w.commits.commit_then(lambda: None)
+            w.commits.commit_then(first)
+            w.commits.commit_then(second)
+            await w.until(lambda: len(told) == 2)
+            assert told == [False, False]
+
+    in_loop(scenario())
+
+
+def test_one_timer_runs_however_often_commits_are_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            loop = asyncio.get_running_loop()
+            call_later = loop.call_later
+            timers: list[asyncio.TimerHandle] = []
+
+            def noted(delay: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+                timers.append(call_later(delay, *args, **kwargs))
+                return timers[-1]
+
+            loop.call_later = noted  # type: ignore[method-assign]
+            told: list[int] = []
+
+            def again() -> None:
+                told.append(len(told))
+                if len(told) < 10:
+                    w.commits.commit_then(again)
+
+            w.commits.commit_then(again)
+            await w.until(lambda: len(told) == 10)
+            assert sum(not timer.cancelled() for timer in timers) <= 1
 
     in_loop(scenario())
 
