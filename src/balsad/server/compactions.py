@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -66,6 +66,15 @@ class Compactions:
             self._waiting.append((self._jobs[-1], done))
         else:
             self._commits.commit_then(done)
+
+    def replace(self, jobs: Iterable[CompactionJob]) -> None:
+        """The store has become another, with these compactions to do. Who waits for one before is told after them."""
+        waiting = [done for _, done in self._waiting]
+        self.stop()
+        for job in jobs:
+            self.start(job)
+        for done in waiting:
+            self.when_done(done)
 
     def stop(self) -> None:
         if self._timer is not None:

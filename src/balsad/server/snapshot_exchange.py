@@ -257,7 +257,6 @@ class SnapshotExchange:
     def install(self, snapshot: Snapshot) -> None:
         """Take over the state of a snapshot whose db was received before. Raises: StorageError."""
         prepared = self._prepared(snapshot)
-        self._compactions.stop()
         try:
             self._backend.commit()
         except BaseException:
@@ -284,8 +283,7 @@ class SnapshotExchange:
         applier.applied_index = snapshot.index
         applier.applied_term = snapshot.term
         applier.conf_state = snapshot.conf_state
-        for job in self._store.compactions:
-            self._compactions.start(job)
+        self._compactions.replace(self._store.compactions)
         self._snapshotter.release_dbs(snapshot.index)
         if self.on_installed is not None:
             self.on_installed(snapshot)

@@ -175,6 +175,28 @@ def test_a_step_that_fails_is_told() -> None:
     in_loop(scenario())
 
 
+def test_who_waits_is_told_when_a_snapshot_has_brought_another_store() -> None:
+    """Once what that one has to compact is gone. Source: etcd kvstore.go (compactBarrier)."""
+
+    async def scenario() -> None:
+        world = World()
+        world.start("a", 100)
+        world.tell("a done")
+        await asyncio.sleep(0.005)
+        before = len(world.told)
+        world.compactions.replace([cast(CompactionJob, FakeJob(world.told, "b", 3))])
+        await world.finish()
+        assert world.told[before:] == ["b", "b", "b", "commit", "a done"]
+        world.start("c", 100)
+        world.tell("c done")
+        before = len(world.told)
+        world.compactions.replace([])
+        await world.finish()
+        assert world.told[before:] == ["commit", "c done"]
+
+    in_loop(scenario())
+
+
 def test_stopping_leaves_the_rest_to_the_next_start() -> None:
     async def scenario() -> None:
         world = World()
