@@ -13,6 +13,7 @@ from balsad.api.v3 import lease as lease_api
 from balsad.api.v3 import maintenance as maintenance_api
 from balsad.api.v3 import watch as watch_api
 from balsad.api.v3.door import Door
+from balsad.auth import encode_hash, hash_password, new_salt
 from balsad.proto import rpc_pb2 as rpc
 from tests.unit.server.server_kit import Clock, Running, in_loop, new_call, running
 
@@ -20,8 +21,8 @@ from tests.unit.server.server_kit import Clock, Running, in_loop, new_call, runn
 class WatchClient:
     """One watch stream."""
 
-    def __init__(self, life: Running) -> None:
-        self.call = new_call()
+    def __init__(self, life: Running, **metadata: bytes) -> None:
+        self.call = new_call(**metadata)
         service = life.member.service
         self.api = watch_api.WatchApi(service, Door(service))
         self.stream = self.api.watch(self.call.given)
@@ -43,6 +44,15 @@ class WatchClient:
         return [(event.kv.key, event.kv.mod_revision) for answer in self.answers for event in answer.events]
 
 
+def token_of_entry(life: Running, index: int) -> bytes:
+    """Root's token, with authentication turned on; from that entry of the log on it is known whose it is."""
+    auth = life.member.auth
+    auth.add_user("root", hashed_password=encode_hash(hash_password(b"pw", new_salt(bytes(16), 4))))
+    auth.grant_role("root", "root")
+    auth.enable()
+    return auth.authenticate("root", prefix="p" * 16, index=index, now=life.clock.now, unix_now=0.0).encode()
+
+
 def put(life: Running, key: bytes, value: bytes = b"v") -> None:
     write = life.member.store.write()
     write.put(key, value, 0)
@@ -51,6 +61,27 @@ def put(life: Running, key: bytes, value: bytes = b"v") -> None:
 
 
 # Watching
+
+
+def test_nonsense_among_requests_that_had_to_wait_leaves_no_watcher_behind(tmp_path: Path) -> None:
+    """Nobody would ever close those that were made after the call had failed."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            applied = life.member.applier.applied_index
+            client = WatchClient(life, token=token_of_entry(life, applied + 1))
+            client.stream.on_message(b"\xff")
+            client.create()
+            assert client.call.status is None
+            request = rpc.LeaseGrantRequest(ID=7, TTL=60)
+            life.member.service.propose("lease_grant", request, lambda result: None)
+            await life.until(lambda: life.member.applier.applied_index > applied)
+            await life.answer(client.call)
+            assert client.call.status is not None and client.call.status[0] != 0
+            watchers = life.member.store.watchers
+            assert (watchers.watcher_count, watchers.stream_count) == (0, 0)
+
+    in_loop(scenario())
 
 
 def test_a_slow_reader_misses_nothing(tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ class _WatchCall:
     def _release(self) -> None:
         held, self._held = self._held, []
         for raw in held:
+            if self._call.closed:
+                # One of them was nonsense. Watchers that come later would stay for ever.
+                break
             self._take(raw)
 
     def _take(self, raw: bytes) -> None:
