@@ -30,11 +30,13 @@ class LeaseExpiry:
         self._service = service
         self._pending: set[int] = set()
         self._queue: dict[int, None] = {}  # in the order they ran out
+        self._now = 0.0  # when they were last looked at
         self.expired_total = 0
 
     def check(self, now: float) -> None:
         """Take what ran out by `now` and propose its revoking."""
         service = self._service
+        self._now = now
         if not service.driver.is_leader:
             self._queue.clear()
             return
@@ -48,6 +50,10 @@ class LeaseExpiry:
         while self._queue and len(self._pending) < PENDING_MAX:
             lease_id = next(iter(self._queue))
             del self._queue[lease_id]
+            lease = self._service.lessor.lookup(lease_id)
+            if lease is None or lease.expiry > self._now:
+                # Who lost the lead and has it again gave the lease time anew, as did whoever led meanwhile.
+                continue
             self._pending.add(lease_id)
             try:
                 # A leader that was deposed and does not know it yet must not have its successor revoke what that

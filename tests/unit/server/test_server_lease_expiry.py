@@ -101,6 +101,25 @@ def test_a_follower_leaves_it_to_the_leader(service: FakeService, expiry: LeaseE
     assert len(service.lessor) == 40 - PENDING_MAX
 
 
+def test_who_leads_again_does_not_end_what_ran_out_when_it_led_before(
+    service: FakeService, expiry: LeaseExpiry
+) -> None:
+    """Between two looks: its leases have their time anew, and clients were told so."""
+    for lease_id in range(1, PENDING_MAX + 5):
+        service.lessor.grant(lease_id, 10, 0.0)
+    expiry.check(20.0)
+    assert len(service.proposed) == PENDING_MAX
+    service.lessor.demote()
+    service.lessor.promote(0.0, 20.1)
+    for _ in range(PENDING_MAX):
+        service.settle(RequestTimedOutError())
+    assert service.proposed == []
+    expiry.check(29.0)
+    assert service.proposed == []
+    expiry.check(31.0)
+    assert len(service.proposed) == PENDING_MAX
+
+
 def test_what_failed_is_tried_again_later(service: FakeService, expiry: LeaseExpiry) -> None:
     grant(service, 1)
     expiry.check(10.0)
