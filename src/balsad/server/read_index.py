@@ -75,7 +75,8 @@ class ReadIndex:
                 _finish(current.readers, None)
             else:
                 self._confirmed.append((state.index, current.readers))
-            if self._gathering:
+            # Whoever was answered may have asked already.
+            if self._gathering and self._round is None:
                 self._ask(current.asked_at)
 
     def on_applied(self, index: int) -> None:
@@ -106,22 +107,20 @@ class ReadIndex:
         if current is not None and now - current.asked_at >= RETRY_S:
             self.slow += 1
             self._ask_again(current, now)
+        late: list[tuple[float, ReadDone]] = []
         if current is not None:
-            current.readers = self._expire(current.readers, now)
+            current.readers = _without_late(current.readers, now, late)
             if not current.readers:
                 self._round = None
-        self._gathering = self._expire(self._gathering, now)
-        self._confirmed = [(index, left) for index, readers in self._confirmed if (left := self._expire(readers, now))]
+        self._gathering = _without_late(self._gathering, now, late)
+        self._confirmed = [
+            (index, left) for index, readers in self._confirmed if (left := _without_late(readers, now, late))
+        ]
         if self._round is None and self._gathering:
             self._ask(now)
-
-    def _expire(self, readers: list[tuple[float, ReadDone]], now: float) -> list[tuple[float, ReadDone]]:
-        late = [reader for reader in readers if reader[0] <= now]
-        if not late:
-            return readers
         self.failed += len(late)
+        # Not before all is as it shall be: whoever is refused may ask again at once.
         _finish(late, RequestTimedOutError())
-        return [reader for reader in readers if reader[0] > now]
 
     def stop(self) -> None:
         everyone = self._gathering + (self._round.readers if self._round else [])
@@ -129,6 +128,14 @@ class ReadIndex:
             everyone += readers
         self._gathering, self._round, self._confirmed = [], None, []
         _finish(everyone, StoppedError())
+
+
+def _without_late(
+    readers: list[tuple[float, ReadDone]], now: float, late: list[tuple[float, ReadDone]]
+) -> list[tuple[float, ReadDone]]:
+    """Those who need not be refused yet; the others join `late`."""
+    late += [reader for reader in readers if reader[0] <= now]
+    return [reader for reader in readers if reader[0] > now]
 
 
 def _finish(readers: list[tuple[float, ReadDone]], error: RequestError | None) -> None:

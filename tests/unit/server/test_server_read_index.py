@@ -61,6 +61,51 @@ def test_a_read_waits_for_the_quorum_and_then_for_the_apply() -> None:
     assert world.reads.is_idle
 
 
+class Insistent:
+    """Reads again as soon as it is told, as a client does whose next request is here already."""
+
+    def __init__(self, world: World, name: str, times: int = 1) -> None:
+        self.world, self.name, self.left = world, name, times
+        self.read()
+
+    def read(self) -> None:
+        self.world.reads.read(self.told, self.world.now)
+
+    def told(self, error: RequestError | None) -> None:
+        self.world.heard.append((self.name, error))
+        if self.left:
+            self.left -= 1
+            self.read()
+
+
+def test_those_who_read_again_at_once_are_all_told() -> None:
+    world = World()
+    world.reads.on_applied(9)
+    world.read("first")
+    for name in ("a", "b", "c"):
+        Insistent(world, name)
+    world.confirm(9)
+    assert world.names() == ["first"]
+    for _ in range(4):
+        world.confirm(9)
+    assert sorted(world.names()) == ["a", "a", "b", "b", "c", "c", "first"]
+    assert world.reads.is_idle
+
+
+def test_those_who_read_again_when_refused_are_told_once_each_time() -> None:
+    world = World()
+    for name in ("a", "b", "c"):
+        Insistent(world, name)
+    world.now += TIMEOUT_S
+    world.reads.tick(world.now)
+    assert world.names() == ["a", "b", "c"]
+    world.reads.on_applied(9)
+    for _ in range(3):
+        world.confirm(9)
+    assert sorted(world.names()) == ["a", "a", "b", "b", "c", "c"]
+    assert world.reads.is_idle
+
+
 def test_what_is_applied_already_is_read_at_once() -> None:
     world = World()
     world.reads.on_applied(9)
