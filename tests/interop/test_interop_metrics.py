@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
@@ -29,6 +30,11 @@ get a --consistency=s
 get a --rev=99
 get a --limit=1 --prefix
 del b
+put a 3 --prev-kv
+put a --ignore-value
+put c 1
+put c2 2
+del c --prefix --prev-kv
 lease grant 100
 lease grant 3000
 lease timetolive 1234
@@ -46,11 +52,25 @@ defrag
 alarm list
 snapshot save SNAPSHOT
 """.strip().splitlines()
+IS_THERE = {"key": "Yg==", "target": "VERSION", "result": "GREATER"}
+PUT = {"requestPut": {"key": "Yg==", "value": "MQ=="}}
+READ = {"requestRange": {"key": "Yg==", "serializable": True}}
+DELETE = {"requestDeleteRange": {"key": "Yg==", "prevKv": True}}
+TXNS: list[dict[str, object]] = [
+    {"success": [PUT]},
+    {"compare": [IS_THERE, IS_THERE], "success": [DELETE], "failure": [PUT]},
+    {"compare": [IS_THERE, IS_THERE], "success": [PUT], "failure": [READ, PUT]},
+    {"compare": [IS_THERE], "success": [READ]},
+    {"success": [READ]},
+    {"compare": [IS_THERE], "success": [{"requestTxn": {"compare": [IS_THERE], "success": [PUT, READ]}}]},
+    {"success": [{"requestPut": {"key": "Yg==", "prevKv": True, "ignoreValue": True}}, READ]},
+]
 # How often things were done: the same calls must give the same numbers.
 COUNTS = re.compile(
     r"grpc_server_(started|handled|msg_received|msg_sent)_total|grpc_server_handling_seconds_count"
     r"|etcd_server_client_requests_total|etcd_http_(received_total|failed_total|successful_duration_seconds_count)"
     r"|etcd_disk_backend_(defrag|snapshot)_duration_seconds_count|etcd_mvcc_(put|delete|txn)_total"
+    r"|etcd_mvcc_db_open_read_transactions|etcd_debugging_mvcc_(total_put_size_in_bytes|pending_events_total)"
     r"|etcd_mvcc_hash_(rev_)?duration_seconds_count|etcd_debugging_mvcc_db_compaction_(keys_total|total_.*_count)"
     r"|etcd_debugging_lease_(granted_total|revoked_total|ttl_total_count|ttl_total_sum|ttl_total_bucket)"
     r"|etcd_debugging_store_(writes|watch_requests|expires)_total|etcd_debugging_store_watchers"
@@ -58,7 +78,10 @@ COUNTS = re.compile(
     r"|etcd_server_apply_duration_seconds_count"
     r"|etcd_server_(has_leader|is_leader|leader_changes_seen_total|quota_backend_bytes|proposals_failed_total)"
 )
-NOT_OURS = re.compile(r"go_|process_")
+NOT_OURS = re.compile(
+    # What tells of the inside of Go's allocator and collector.
+    r"go_gc_|go_memstats_(alloc_bytes_total|buck|frees|gc_|last_gc|lookups|mallocs|mcache|mspan|next_gc|other|stack)"
+)
 
 
 def scrape(member: Member) -> dict[str, float]:
@@ -81,6 +104,8 @@ def use(member: Member) -> None:
     for line in CALLS:
         words = line.replace("SNAPSHOT", str(member.data_dir) + ".snapshot").split()
         finish(real_etcdctl(), f"--endpoints={member.client_url}", *words)
+    for txn in TXNS:
+        fetch(f"{member.client_url}/v3/kv/txn", "POST", json.dumps(txn).encode())
     keys = f"{member.client_url}/v2/keys"
     fetch(f"{keys}/a", "PUT", b"value=1", FORM)
     fetch(f"{keys}/a?prevExist=false", "PUT", b"value=1", FORM)

@@ -21,6 +21,7 @@ from balsad.proto import rpc_pb2 as rpc
 from balsad.server.answers import HeaderBytes
 from balsad.server.apply import plain_txn
 from balsad.server.apply import txn as txns
+from balsad.server.apply.tally import Tally
 from balsad.server.plain_txn import DELETE, GET, PUT, Operation, PlainTxn, read_txn
 from balsad.server.quota import txn_cost
 from balsad.storage import schema
@@ -116,6 +117,10 @@ nests = st.builds(
 requests = st.one_of(plain_txns, plain_txns, plain_txns, plain_txns, nests)
 
 
+def counts_of(tally: Tally) -> tuple[int, ...]:
+    return tally.ranges, tally.puts, tally.put_bytes, tally.deletes, tally.txns
+
+
 class World:
     """A store, and two watchers who write down what they are told."""
 
@@ -129,6 +134,7 @@ class World:
         self.store.restore()
         self.header = HeaderBytes(cluster_id=0xCDF8181E3227AD54, member_id=8)
         self.header.set_term(2)
+        self.tally = Tally()
         self.told: list[tuple[int, int, list[bytes]]] = []
         stream = self.store.watchers.open(self._hear)
         stream.watch(b"\0", b"\0", 0)
@@ -146,11 +152,11 @@ class World:
             if plain is None:
                 check_txn(request, OPERATIONS_MAX)
                 if txns.is_readonly(request):
-                    return txns.read(self.store, request, at)
-                return txns.apply(self.store, self.lessor, request, at)
+                    return txns.read(self.store, request, at, self.tally)
+                return txns.apply(self.store, self.lessor, request, at, self.tally)
             if plain.is_readonly:
-                return plain_txn.read(self.store, plain, at)
-            return plain_txn.apply(self.store, self.lessor, plain, at)
+                return plain_txn.read(self.store, plain, at, self.tally)
+            return plain_txn.apply(self.store, self.lessor, plain, at, self.tally)
         except RequestError as refusal:
             return type(refusal).__name__, refusal.text
 
@@ -195,6 +201,7 @@ def test_both_ways_do_the_same(history: list[rpc.TxnRequest | None]) -> None:
 
     assert short.state() == long.state()
     assert short.told == long.told
+    assert counts_of(short.tally) == counts_of(long.tally)
 
 
 def refused(request: rpc.TxnRequest) -> bool:

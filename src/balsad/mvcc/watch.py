@@ -76,6 +76,11 @@ class WatchHub:
         return self.watcher_count - self.synced.size
 
     @property
+    def pending_count(self) -> int:
+        """Events that are held for clients that have no room for them."""
+        return sum([len(stream.held[1].events) for stream in self._blocked if stream.held is not None])
+
+    @property
     def wants_sync(self) -> bool:
         """Whether sync_step has something to do."""
         return bool(self._behind)

@@ -25,6 +25,7 @@ from balsad.observe.cells import (
 from balsad.observe.exposition import Family, Kind, Sample, render
 from balsad.observe.grpc_metrics import HANDLING_BOUNDS, MethodCounts, grpc_families
 from balsad.observe.process import process_families
+from balsad.observe.runtime import runtime_families
 
 _SCRAPE_CODES: Final = ("200", "500", "503")
 
@@ -202,6 +203,7 @@ class Metrics:
         families += [Family(name, "histogram", text, _samples(cells)) for name, text, cells in self._histograms]
         families += grpc_families(self.methods(), self.grpc_handling_s)
         families += process_families()
+        families += runtime_families(*[version for (version,), _ in self.go_version.items()])
         scrapes: list[Sample] = [((("code", code),), self._scrapes if code == "200" else 0) for code in _SCRAPE_CODES]
         families += [
             Family(

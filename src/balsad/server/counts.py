@@ -52,8 +52,8 @@ def copy_counts(metrics: Metrics, service: Service, lease_expiry: LeaseExpiry, r
     metrics.lease_expired.value = lease_expiry.expired_total
     metrics.db_size_bytes.value = backend.size
     metrics.db_size_in_use_bytes.value = backend.size_in_use
-    metrics.db_open_read_transactions.value = backend.open_readers
-    metrics.range_total.value = ranges()
+    metrics.db_open_read_transactions.value = 1 + backend.open_readers  # etcd, too, counts the one it always has
+    metrics.range_total.value = ranges() + applier.counts.ranges
     metrics.put_total.value = applier.counts.puts
     metrics.delete_total.value = applier.counts.deletes
     metrics.txn_total.value = applier.counts.txns
@@ -62,6 +62,7 @@ def copy_counts(metrics: Metrics, service: Service, lease_expiry: LeaseExpiry, r
     metrics.watch_streams.value = watchers.stream_count
     metrics.watchers.value = watchers.watcher_count
     metrics.slow_watchers.value = watchers.slow_count
+    metrics.pending_events.value = watchers.pending_count
     metrics.events.value = watchers.event_count
     metrics.current_revision.value = store.current_revision
     metrics.compact_revision.value = store.compact_revision

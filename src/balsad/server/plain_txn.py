@@ -115,7 +115,7 @@ def _weigh(txn: PlainTxn, operations: list[Operation]) -> bool:
             cost += KEY_COST + len(operation[1])
             value_field = operation[3]
             if value_field:
-                cost += len(value_field) - _length_bytes(value_field)
+                cost += len(value_field) - length_bytes(value_field)
         elif kind == DELETE:
             deletes += 1
         elif not operation[5]:
@@ -129,7 +129,7 @@ def _weigh(txn: PlainTxn, operations: list[Operation]) -> bool:
     return True
 
 
-def _length_bytes(value_field: bytes) -> int:
+def length_bytes(value_field: bytes) -> int:
     """How many of its bytes say how long it is."""
     at = 0
     while value_field[at] >= 128:

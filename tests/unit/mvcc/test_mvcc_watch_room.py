@@ -136,13 +136,14 @@ def test_refused_batches_are_held_up_to_a_bound_and_read_again_beyond_it(store: 
     held = [client for client in clients if client.stream.held is not None]
     assert 0 < len(held) < len(clients)
     assert (HELD_BYTES_MAX >> 1) < hub.held_bytes <= HELD_BYTES_MAX
+    assert hub.pending_count == len(held)
 
     for client in clients:
         client.refuses = False
     assert hub.retry_victims()
     sync(store)
     put(store, b"a", b"v")
-    assert hub.held_bytes == 0
+    assert (hub.held_bytes, hub.pending_count) == (0, 0)
     assert all(client.revisions == [2, 3, 4] for client in clients)
 
 

@@ -15,6 +15,7 @@ from balsad.proto import kv_pb2
 from balsad.proto import rpc_pb2 as rpc
 from balsad.server.answers import inner_header
 from balsad.server.apply import txn as txns
+from balsad.server.apply.tally import Tally
 from balsad.storage import schema
 from tests.unit.mvcc.memory_backend import MemoryBackend
 
@@ -36,10 +37,10 @@ class World:
         return write.end()
 
     def apply(self, request: rpc.TxnRequest) -> rpc.TxnResponse:
-        return rpc.TxnResponse.FromString(txns.apply(self.store, self.lessor, request, inner_header))
+        return rpc.TxnResponse.FromString(txns.apply(self.store, self.lessor, request, inner_header, Tally()))
 
     def read(self, request: rpc.TxnRequest) -> rpc.TxnResponse:
-        return rpc.TxnResponse.FromString(txns.read(self.store, request, inner_header))
+        return rpc.TxnResponse.FromString(txns.read(self.store, request, inner_header, Tally()))
 
     def all(self) -> dict[bytes, bytes]:
         found = self.store.range(b"\0", b"\0").kvs

@@ -35,6 +35,7 @@ class KvApi:
         self._auth = service.auth
         self._store = service.store
         self._header_at = service.header.at
+        self._tally = service.applier.counts
         self._large = LargeAnswers(service.store, service.header)
         self._long = LongRanges(service.store, service.header, self._large, flush=lambda: service.driver.flush())
         self._operations_max = service.config.max_txn_ops
@@ -160,7 +161,7 @@ class KvApi:
             self._read_txn = plain
             return None
         caller.requests.value += 1
-        return plain_txn.read(self._store, plain, self._header_at)
+        return plain_txn.read(self._store, plain, self._header_at, self._tally)
 
     def _plain_txn(self, raw: bytes) -> PlainTxn | None:
         if raw is self._read_raw:
@@ -179,7 +180,7 @@ class KvApi:
                     call,
                     plain.is_serializable,
                     lambda who: self._service.applier.auth.check_txn(who, rpc_pb2.TxnRequest.FromString(raw)),
-                    lambda: plain_txn.read(self._store, plain, self._header_at),
+                    lambda: plain_txn.read(self._store, plain, self._header_at, self._tally),
                 )
             else:
                 self._service.txn_plain(call, raw, plain)
@@ -191,7 +192,7 @@ class KvApi:
                 call,
                 txns.is_serializable(request),
                 lambda who: self._service.applier.auth.check_txn(who, request),
-                lambda: txns.read(self._store, request, self._header_at),
+                lambda: txns.read(self._store, request, self._header_at, self._tally),
             )
         else:
             self._service.txn(call, request)

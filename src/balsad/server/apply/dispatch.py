@@ -31,6 +31,7 @@ from balsad.raft import ConfChange, ConfChangeV2, ConfState, Entry, EntryType, c
 from balsad.server.alarms import CORRUPT, NONE, NOSPACE
 from balsad.server.answers import HeaderBytes, delete_answer, put_answer
 from balsad.server.apply import kv, plain_txn, txn
+from balsad.server.apply.tally import Tally
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
 from balsad.stand_in import mypyc_attr
 from balsad.v2store import is_request as is_v2_request
@@ -62,20 +63,6 @@ _IN_THE_BACKEND: Final = b"\x22\x2a\x32"
 _REFUSED_WHEN_CORRUPT: Final = frozenset(
     ("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke")
 )
-
-
-class Counts:
-    """What was applied since the start."""
-
-    __slots__ = ("deletes", "leases_granted", "leases_revoked", "put_bytes", "puts", "txns")
-
-    def __init__(self) -> None:
-        self.puts = 0
-        self.put_bytes = 0
-        self.deletes = 0
-        self.txns = 0
-        self.leases_granted = 0
-        self.leases_revoked = 0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -113,7 +100,7 @@ class Applier:
         self.applied_term = consistent_term
         self.conf_state = conf_state
         self.slow_applies = 0
-        self.counts = Counts()
+        self.counts = Tally()
         self.apply_conf_change: Callable[[ConfChange | ConfChangeV2], ConfState] = _no_raft
         self.raise_nospace: Callable[[Callable[[], None]], None] = _alarm_at_once
         self.on_empty_entry: Callable[[], None] | None = None
@@ -192,11 +179,12 @@ class Applier:
             entry.context = None
             raw = put.raw
             value_at = put.value_at
-            put_bytes += len(raw)
+            # Two tags and two lengths, of a byte each.
+            put_bytes += len(raw) - 4 if len(raw) <= 130 else _plain_size(raw, value_at)
             # Set before the write, so that a backend commit can't take one without the other.
             self.consistent_index = self.applied_index = entry.index
             revision = store.put(put.key, raw[: value_at - 1], raw[value_at:], 0)
-            if len(raw) + KEY_COST >= room and KEY_COST + _plain_cost(raw, value_at) >= room:
+            if len(raw) + KEY_COST >= room and KEY_COST + _plain_size(raw, value_at) >= room:
                 self._refuse_for_space(put, waiting)
                 refused = 1
                 at += 1
@@ -227,6 +215,7 @@ class Applier:
         store = self.store
         lessor = self.lessor
         header_at = self.header.at
+        counts = self.counts
         quota = self.quota
         room = quota.limit_bytes - self.backend.size if quota.limit_bytes >= 0 else 1 << 62
         count = len(entries)
@@ -243,7 +232,7 @@ class Applier:
             self.consistent_index = self.applied_index = entry.index
             request: PlainTxn = pending.request
             try:
-                answer = plain_txn.apply(store, lessor, request, header_at)
+                answer = plain_txn.apply(store, lessor, request, header_at, counts)
             except RequestError as refusal:
                 refused += 1
                 if waiting.pop(pending.id, None) is not None:
@@ -256,7 +245,6 @@ class Applier:
             if waiting.pop(pending.id, None) is not None:
                 pending.resolve(answer)
         self._tell_applied("Txn", began, at - start, refused)
-        self.counts.txns += at - start
         self.consistent_term = self.applied_term = entries[at - 1].term
         return at
 
@@ -380,16 +368,15 @@ class Applier:
         if self.auth.store.enabled:
             self.auth.check_put(who, request)
         fits = self.quota.available(KEY_COST + len(request.key) + len(request.value))
-        self.counts.puts += 1
-        self.counts.put_bytes += len(request.key) + len(request.value)
         if request.lease and self.lessor.lookup(request.lease) is None:
             raise LeaseNotFoundError
         write = self.store.write()
         try:
             kv.check_put(write, self.lessor, request)
-            revision, previous = kv.put(write, request)
+            revision, previous = kv.put(write, request, self.counts)
         finally:
             write.end()
+        self.counts.add(int(kv.asks_first(request)), puts=1)
         if not fits:
             return NoSpaceError()
         return put_answer(self.header.at(revision), previous)
@@ -401,14 +388,13 @@ class Applier:
         if self.auth.store.enabled:
             self.auth.check_txn(who, request)
         fits = self.quota.available(cost)
-        self.counts.txns += 1
-        answer = txn.apply(self.store, self.lessor, request, self.header.at)
+        answer = txn.apply(self.store, self.lessor, request, self.header.at, self.counts)
         return answer if fits else NoSpaceError()
 
     def _delete_range(self, request: rpc_pb2.DeleteRangeRequest, who: Identity) -> Result:
         if self.auth.store.enabled:
             self.auth.check_delete_range(who, request)
-        self.counts.deletes += 1
+        self.counts.add(int(request.prev_kv), deletes=1)
         write = self.store.write()
         try:
             deleted, previous = kv.delete_range(write, request)
@@ -442,6 +428,7 @@ class Applier:
             self.auth.check_revoke(who, request)
         keys = self.lessor.revoke(request.ID)
         self.counts.leases_revoked += 1
+        self.counts.add(0, deletes=len(keys))
         if keys:
             write = self.store.write()
             try:
@@ -517,7 +504,8 @@ class Applier:
             pending.resolve(result)
 
 
-def _plain_cost(raw: bytes, value_at: int) -> int:
+def _plain_size(raw: bytes, value_at: int) -> int:
+    """Of key and value together."""
     size, _ = read_uvarint(raw, value_at)
     return raw[1] + size
 

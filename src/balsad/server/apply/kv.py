@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from balsad.lease import Lessor
     from balsad.mvcc import WriteTxn
     from balsad.proto import rpc_pb2
+    from balsad.server.apply.tally import Tally
 
 
 def check_put(view: WriteTxn, lessor: Lessor, request: rpc_pb2.PutRequest) -> None:
@@ -28,25 +29,31 @@ def check_put(view: WriteTxn, lessor: Lessor, request: rpc_pb2.PutRequest) -> No
         raise LeaseNotFoundError
 
 
-def put(txn: WriteTxn, request: rpc_pb2.PutRequest) -> tuple[int, bytes | None]:
+def asks_first(request: rpc_pb2.PutRequest) -> bool:
+    """Whether the put looks at what is there."""
+    return bool(request.prev_kv or request.ignore_value or request.ignore_lease)
+
+
+def put(txn: WriteTxn, request: rpc_pb2.PutRequest, tally: Tally) -> tuple[int, bytes | None]:
     """Put within `txn`, whose checks passed: the revision, and the previous KeyValue when it is wanted."""
     key = request.key
     value, lease = request.value, request.lease
     previous = None
-    if request.prev_kv or request.ignore_value or request.ignore_lease:
+    if asks_first(request):
         previous = txn.get(key)
         if previous is not None:
             if request.ignore_value:
                 value = value_of(previous)
             if request.ignore_lease:
                 lease = lease_of(previous)
+    tally.put_bytes += len(key) + len(value)
     revision = txn.put(key, value, lease)
     return revision, previous if request.prev_kv else None
 
 
-def put_in_txn(txn: WriteTxn, request: rpc_pb2.PutRequest) -> bytes:
+def put_in_txn(txn: WriteTxn, request: rpc_pb2.PutRequest, tally: Tally) -> bytes:
     """The PutResponse of an operation inside a txn."""
-    revision, previous = put(txn, request)
+    revision, previous = put(txn, request, tally)
     return put_answer(inner_header(revision), previous)
 
 

@@ -11,21 +11,37 @@ from typing import TYPE_CHECKING
 from balsad.errors import CompactedError, FutureRevError, LeaseNotFoundError
 from balsad.mvcc import lease_of, value_of
 from balsad.server.answers import inner_header
-from balsad.server.plain_txn import CREATE, DELETE, GET, LEASE, MOD, PUT, RANGE, VALUE, Compare, Operation, PlainTxn
+from balsad.server.plain_txn import (
+    CREATE,
+    DELETE,
+    GET,
+    LEASE,
+    MOD,
+    PUT,
+    RANGE,
+    VALUE,
+    Compare,
+    Operation,
+    PlainTxn,
+    length_bytes,
+)
 from balsad.server.ranges import answer_range
 from balsad.wire import uvarint
 
 if TYPE_CHECKING:
     from balsad.lease import Lessor
     from balsad.mvcc import Store
+    from balsad.server.apply.tally import Tally
 
 
-def read(store: Store, txn: PlainTxn, header: Callable[[int], bytes]) -> bytes:
+def read(store: Store, txn: PlainTxn, header: Callable[[int], bytes], tally: Tally) -> bytes:
     """The TxnResponse to a txn of ranges alone. Raises: CompactedError, FutureRevError."""
-    succeeded = _hold(store, txn.compares)
+    compared = _hold(store, txn.compares)
+    succeeded = compared >= 0
     operations = txn.success if succeeded else txn.failure
     revision = store.current_revision
     _check_ranges(store, operations)
+    tally.add(abs(compared) + len(operations))
     parts = [header(revision)]
     if succeeded:
         parts.append(b"\x10\x01")
@@ -33,14 +49,15 @@ def read(store: Store, txn: PlainTxn, header: Callable[[int], bytes]) -> bytes:
     return b"".join(parts)
 
 
-def apply(store: Store, lessor: Lessor, txn: PlainTxn, header: Callable[[int], bytes]) -> bytes:
+def apply(store: Store, lessor: Lessor, txn: PlainTxn, header: Callable[[int], bytes], tally: Tally) -> bytes:
     """The TxnResponse to a txn with writes, done.
 
     Raises: LeaseNotFoundError, CompactedError, FutureRevError; then nothing was changed.
     """
-    succeeded = _hold(store, txn.compares)
+    compared = _hold(store, txn.compares)
+    succeeded = compared >= 0
     operations = txn.success if succeeded else txn.failure
-    puts = deletes = 0
+    puts = deletes = previous = put_bytes = 0
     for operation in operations:
         kind = operation[0]
         if kind == PUT:
@@ -48,10 +65,21 @@ def apply(store: Store, lessor: Lessor, txn: PlainTxn, header: Callable[[int], b
             lease = operation[4]
             if lease and not lessor.exists(lease):
                 raise LeaseNotFoundError
+            size = len(operation[3])
+            if size:
+                size -= 1 if size <= 128 else length_bytes(operation[3])
+            put_bytes += len(operation[1]) + size
         elif kind == DELETE:
             deletes += 1
+        else:
+            continue
+        if operation[5]:
+            previous += 1
     if len(operations) > puts + deletes:
         _check_ranges(store, operations)
+    tally.add(abs(compared))
+    tally.add(len(operations) - puts - deletes + previous, puts, deletes)
+    tally.put_bytes += put_bytes
     head = header(store.current_revision)
     parts = [head, b"\x10\x01"] if succeeded else [head]
     if puts == 1 and not deletes:
@@ -63,13 +91,16 @@ def apply(store: Store, lessor: Lessor, txn: PlainTxn, header: Callable[[int], b
     return b"".join(parts)
 
 
-def _hold(store: Store, compares: list[Compare]) -> bool:
+def _hold(store: Store, compares: list[Compare]) -> int:
+    """How many were looked at: all of them, when they hold; else less than 0."""
+    looked = 0
     for target, result, key, number, value in compares:
+        looked += 1
         if target == VALUE:
             kv = store.get(key)
             if kv is None:
                 # A missing value equals nothing, not even the empty one.
-                return False
+                return -looked
             found = value_of(kv)
             order = (found > value) - (found < value)
         else:
@@ -85,16 +116,16 @@ def _hold(store: Store, compares: list[Compare]) -> bool:
             order = (have > number) - (have < number)
         if result == 0:
             if order:
-                return False
+                return -looked
         elif result == 1:
             if order <= 0:
-                return False
+                return -looked
         elif result == 2:
             if order >= 0:
-                return False
+                return -looked
         elif not order:
-            return False
-    return True
+            return -looked
+    return looked
 
 
 def _check_ranges(store: Store, operations: list[Operation]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from balsad.lease import Lessor
     from balsad.mvcc import Store, WriteTxn
     from balsad.proto import rpc_pb2
+    from balsad.server.apply.tally import Tally
 
 _RANGE, _PUT, _DELETE, _TXN = 1, 2, 3, 4
 
@@ -50,13 +51,15 @@ def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
 
 
 class Path:
-    """Which branch every txn of a nest takes, decided before anything is changed."""
+    """Which branch every txn of a nest takes, decided before anything is changed; `compared` tells how many compares
+    it took."""
 
-    __slots__ = ("inner", "succeeded")
+    __slots__ = ("compared", "inner", "succeeded")
 
-    def __init__(self, succeeded: bool, inner: list[Path]) -> None:
+    def __init__(self, succeeded: bool, inner: list[Path], compared: int) -> None:
         self.succeeded = succeeded
         self.inner = inner
+        self.compared: int = compared + sum([path.compared for path in inner])
 
 
 def _branch(request: rpc_pb2.TxnRequest, path: Path) -> Sequence[rpc_pb2.RequestOp]:
@@ -64,7 +67,13 @@ def _branch(request: rpc_pb2.TxnRequest, path: Path) -> Sequence[rpc_pb2.Request
 
 
 def choose(view: RangeView, request: rpc_pb2.TxnRequest) -> Path:
-    succeeded = all(_holds(view, compare) for compare in request.compare)
+    succeeded = True
+    compared = 0
+    for compare in request.compare:
+        compared += 1
+        if not _holds(view, compare):
+            succeeded = False
+            break
     operations = request.success if succeeded else request.failure
     return Path(
         succeeded,
@@ -73,6 +82,7 @@ def choose(view: RangeView, request: rpc_pb2.TxnRequest) -> Path:
             for operation in operations
             if operation.WhichOneof("request") == "request_txn"
         ],
+        compared,
     )
 
 
@@ -140,17 +150,20 @@ def _check_ranges(store: Store, request: rpc_pb2.TxnRequest, path: Path) -> None
     _each(request, path, check)
 
 
-def read(store: Store, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes]) -> bytes:
+def read(store: Store, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes], tally: Tally) -> bytes:
     """The TxnResponse to a txn of ranges alone. Raises: CompactedError, FutureRevError."""
     path = choose(store, request)
     _check_ranges(store, request, path)
+    tally.add(path.compared + len(_branch(request, path)))
     responses = [
         (_RANGE, answer_range(store, operation.request_range, inner_header)) for operation in _branch(request, path)
     ]
     return txn_answer(header(store.current_revision), path.succeeded, responses)
 
 
-def apply(store: Store, lessor: Lessor, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes]) -> bytes:
+def apply(
+    store: Store, lessor: Lessor, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes], tally: Tally
+) -> bytes:
     """The TxnResponse to a txn with writes, done.
 
     Raises: KeyNotFoundError, LeaseNotFoundError, CompactedError, FutureRevError; then nothing was changed.
@@ -166,13 +179,14 @@ def apply(store: Store, lessor: Lessor, request: rpc_pb2.TxnRequest, header: Cal
 
         _each(request, path, check)
         _check_ranges(store, request, path)
-        responses = _run(txn, request, path)
+        responses = _run(txn, request, path, tally)
+        _count(request, path, tally)
     finally:
         revision = txn.end()
     return txn_answer(header(revision), path.succeeded, responses)
 
 
-def _run(txn: WriteTxn, request: rpc_pb2.TxnRequest, path: Path) -> list[tuple[int, bytes]]:
+def _run(txn: WriteTxn, request: rpc_pb2.TxnRequest, path: Path, tally: Tally) -> list[tuple[int, bytes]]:
     responses: list[tuple[int, bytes]] = []
     inner = iter(path.inner)
     for operation in _branch(request, path):
@@ -180,11 +194,34 @@ def _run(txn: WriteTxn, request: rpc_pb2.TxnRequest, path: Path) -> list[tuple[i
         if kind == "request_range":
             responses.append((_RANGE, answer_range(txn, operation.request_range, inner_header)))
         elif kind == "request_put":
-            responses.append((_PUT, kv.put_in_txn(txn, operation.request_put)))
+            responses.append((_PUT, kv.put_in_txn(txn, operation.request_put, tally)))
         elif kind == "request_delete_range":
             responses.append((_DELETE, kv.delete_in_txn(txn, operation.request_delete_range)))
         elif kind == "request_txn":
             inner_path = next(inner)
-            nested = _run(txn, operation.request_txn, inner_path)
+            nested = _run(txn, operation.request_txn, inner_path, tally)
             responses.append((_TXN, txn_answer(EMPTY_HEADER, inner_path.succeeded, nested)))
     return responses
+
+
+def _count(request: rpc_pb2.TxnRequest, path: Path, tally: Tally) -> None:
+    """Compares and checks read the state before, which is a txn of its own."""
+    before = [path.compared]
+    done = [0, 0, 0]
+
+    def count(operation: rpc_pb2.RequestOp) -> None:
+        kind = operation.WhichOneof("request")
+        if kind == "request_range":
+            done[0] += 1
+        elif kind == "request_put":
+            put = operation.request_put
+            done[0] += kv.asks_first(put)
+            done[1] += 1
+            before[0] += put.ignore_value or put.ignore_lease
+        elif kind == "request_delete_range":
+            done[0] += operation.request_delete_range.prev_kv
+            done[2] += 1
+
+    _each(request, path, count)
+    tally.add(before[0])
+    tally.add(done[0], done[1], done[2])
