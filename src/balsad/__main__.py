@@ -65,6 +65,9 @@ def _start(arguments: list[str], loaded: Loaded, problem: str) -> int:
         return _serve(config, is_proxy=found == "proxy" or (not found and config.proxy != "off"))
     except (StartError, OSError) as problem_found:
         reason = _in_words(problem_found)
+        if isinstance(problem_found, StartError) and problem_found.headline:
+            _log.critical(problem_found.headline, extra={"error": reason})
+            return 1
         _log.warning("failed to start etcd", extra={"error": reason})
         _log.critical("discovery failed", extra={"error": reason})
         return 1

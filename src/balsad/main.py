@@ -68,6 +68,7 @@ from balsad.transport import (
     ServerTls,
     Shares,
     share_descriptors,
+    why_unusable,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ _TLS_VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersi
 DRAIN_S: Final = 0.5
 # What a put leaves behind is looked through twice, a few milliseconds' worth at a time, and then no more: to look
 # through a million keys' is a pause that is felt.
+RECOMMENDED_REQUEST_BYTES_MAX: Final = 10 << 20
+RECOMMENDED_QUOTA_BYTES_MAX: Final = 8 << 30
 GC_THRESHOLDS: Final = (3_000, 3, 1 << 30)
 """For calls under way; watchers hold theirs for ever, so with any of them it takes that long to stop."""
 
@@ -186,6 +189,7 @@ async def run(config: ServerConfig, env: Env) -> None:
         tls = _server_tls(config, env)
         config = await _find_initial_cluster(config, env)
         initialized = env.disk.is_dir(config.member_dir)
+        _warn_of_sizes(config)
         log.info("starting an etcd server", extra=start_fields(config, member_initialized=initialized))
         peer_tls = PeerTls.from_config(config, env)
         if peer_tls is not None and config.discovery_srv and not config.peer_tls.trusted_ca_file:
@@ -354,6 +358,25 @@ async def _first(*futures: asyncio.Future[None]) -> None:
             await future
 
 
+def _warn_of_sizes(config: ServerConfig) -> None:
+    if config.max_request_bytes > RECOMMENDED_REQUEST_BYTES_MAX:
+        log.warning(
+            "exceeded recommended request limit",
+            extra={
+                "max-request-bytes": config.max_request_bytes,
+                "recommended-request-bytes": RECOMMENDED_REQUEST_BYTES_MAX,
+            },
+        )
+    if config.quota_backend_bytes > RECOMMENDED_QUOTA_BYTES_MAX:
+        log.warning(
+            "quota exceeds the maximum value",
+            extra={
+                "quota-size-bytes": config.quota_backend_bytes,
+                "quota-maximum-size-bytes": RECOMMENDED_QUOTA_BYTES_MAX,
+            },
+        )
+
+
 def _server_tls(config: ServerConfig, env: Env) -> ServerTls | None:
     """What https listeners speak, if certificates are given or --auto-tls makes some. Raises: StartError."""
     tls = config.client_tls
@@ -365,9 +388,25 @@ def _server_tls(config: ServerConfig, env: Env) -> ServerTls | None:
         folder = os.path.join(config.data_dir, "fixtures", "client")
         years = config.self_signed_cert_validity_years
         cert_file, key_file = self_signed(env.disk, env.clock.time(), folder, hosts, years)
-    elif tls.is_empty:
+    for url in config.listen_client_urls:
+        if not url.is_secure and tls.client_cert_auth:
+            log.warning(
+                "scheme is HTTP while --client-cert-auth is enabled; ignoring client cert auth for this URL",
+                extra={"client-url": url.text},
+            )
+    urls = (*config.listen_client_urls, *config.listen_client_http_urls, *config.listen_metrics_urls)
+    secure = [url for url in urls if url.is_secure]
+    if tls.is_empty and not tls.auto_tls:
+        if secure:
+            raise StartError(f"cannot listen on TLS for {secure[0].address}: KeyFile and CertFile are not presented")
         return None
-    return ServerTls(
+    if bool(tls.client_cert_file) != bool(tls.client_key_file) and secure:
+        raise StartError(
+            "ClientKeyFile and ClientCertFile must both be present or both absent: "
+            f"key: {tls.client_key_file}, cert: {tls.client_cert_file}]",
+            "listener failed",
+        )
+    made = ServerTls(
         cert_file=cert_file,
         key_file=key_file,
         trusted_ca_file=tls.trusted_ca_file,
@@ -377,6 +416,17 @@ def _server_tls(config: ServerConfig, env: Env) -> ServerTls | None:
         max_version=_TLS_VERSIONS[config.tls_max_version] if config.tls_max_version else None,
         cipher_suites=config.cipher_suites,
     )
+    unusable = why_unusable(made)
+    if unusable and secure:
+        raise StartError(unusable, "listener failed")
+    if unusable:
+        for url in config.listen_client_urls:
+            log.warning(
+                "scheme is HTTP while key and cert files are present; ignoring key and cert files",
+                extra={"client-url": url.text, "error": unusable},
+            )
+        return None
+    return made
 
 
 def _share_descriptors() -> Shares:

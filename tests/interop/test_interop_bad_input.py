@@ -654,3 +654,40 @@ def test_flags_that_cannot_be(tmp_path: Path, flags: list[str], reason: str) -> 
         assert not (tmp_path / name / "member/wal").exists()
         if name == "ours" and reason:
             assert reason in str(lines), lines
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--cert-file=/no/cert", "--key-file=/no/key"], "open /no/cert: no such file or directory"),
+        (["--cert-file=/no/cert"], "KeyFile and CertFile must both be present[key: , cert: /no/cert]"),
+        (["--cert-file=JUNK", "--key-file=JUNK"], "tls: failed to find any PEM data in certificate input"),
+        (["--auto-tls", "--self-signed-cert-validity=0"], "selfSignedCertValidity is invalid"),
+        (["--auth-token=jwt,pub-key=/no/key,sign-method=RS256"], "auth: invalid auth options"),
+    ],
+)
+def test_certificates_that_cannot_serve_are_told_by_their_files(tmp_path: Path, flags: list[str], said: str) -> None:
+    """At an https URL nobody starts, and the last line is the same; at an http one both start without them."""
+    junk = tmp_path / "junk.pem"
+    junk.write_text("nothing")
+    flags = [flag.replace("JUNK", str(junk)) for flag in flags]
+    last = []
+    for name, who in (("ours", balsad()), ("theirs", real())):
+        url = f"https://127.0.0.1:{HeldPort().number}"
+        urls = [] if "auth-token" in flags[0] else [f"--listen-client-urls={url}", f"--advertise-client-urls={url}"]
+        code, lines = try_to_start(who, tmp_path / name, *urls, *flags)
+        assert code == 1, (name, lines)
+        last.append(lines[-1])
+        assert last[-1]["level"] == "fatal"
+        assert said in str(last[-1]["error"])
+        assert ("problem loading JWT options" in str(lines)) == ("auth-token" in flags[0]), (name, lines)
+    assert last[0]["msg"] == last[1]["msg"]
+
+
+def test_certificates_are_not_needed_where_nothing_is_secure(tmp_path: Path) -> None:
+    warned = "scheme is HTTP while key and cert files are present; ignoring key and cert files"
+    for name, who in (("ours", balsad()), ("theirs", real())):
+        with start(who, tmp_path / name, "--cert-file=/no/cert", "--key-file=/no/key", "--client-cert-auth") as member:
+            assert member.etcdctl("put", "a", "1").strip() == "OK"
+            assert warned in member.logs()
+            assert "scheme is HTTP while --client-cert-auth is enabled" in member.logs()

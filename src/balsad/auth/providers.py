@@ -19,7 +19,11 @@ def make_tokens(option: str, *, simple_ttl_s: float, read_file: Callable[[str], 
         log.warning("simple token is not cryptographically signed")
         return SimpleTokens(simple_ttl_s)
     if kind == "jwt":
-        return JwtTokens.from_options(options, read_file)
+        try:
+            return JwtTokens.from_options(options, read_file)
+        except TokenOptionsError as error:
+            log.error("problem loading JWT options", extra={"error": str(error.__cause__ or error)})
+            raise
     if kind == "":
         return NoTokens()
     log.warning("unknown token type", extra={"type": kind, "error": INVALID_OPTIONS})

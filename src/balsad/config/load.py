@@ -200,7 +200,7 @@ def _build(changes: Changes, *, cluster_given: bool) -> ServerConfig:
             config.watch_progress_notify_interval_s or _DEFAULTS.watch_progress_notify_interval_s
         ),
         auto_compaction_retention=config.auto_compaction_retention or "0",
-        self_signed_cert_validity_years=config.self_signed_cert_validity_years or 1,
+        self_signed_cert_validity_years=config.self_signed_cert_validity_years,
     )
 
 

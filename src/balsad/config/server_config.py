@@ -31,7 +31,14 @@ class FileValueError(Exception):
 
 
 class StartError(Exception):
-    """The member cannot start with this configuration; the text is the sentence etcd logs."""
+    """The member cannot start with this configuration; the text is the sentence etcd logs.
+
+    `headline` is the fatal line's message, where etcd has one that says more than "discovery failed".
+    """
+
+    def __init__(self, text: str, headline: str = "") -> None:
+        super().__init__(text)
+        self.headline = headline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,9 @@ def self_signed(disk: Disk, now: float, folder: str, hosts: Iterable[str], valid
     Raises: StartError.
     """
     if validity_years <= 0:
-        raise StartError("selfSignedCertValidity is invalid,it should be greater than 0")
+        reason = "selfSignedCertValidity is invalid,it should be greater than 0"
+        log.warning("cannot generate cert", extra={"error": reason})
+        raise StartError(reason, f"failed to get {os.path.basename(folder)} self-signed certs")
     cert_path = os.path.abspath(os.path.join(folder, "cert.pem"))
     key_path = os.path.abspath(os.path.join(folder, "key.pem"))
     try:
@@ -64,7 +66,8 @@ def _make(now: float, hosts: Iterable[str], validity_years: int) -> tuple[bytes,
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "etcd")])
     begin = datetime.datetime.fromtimestamp(int(now), datetime.UTC)
     end = begin + datetime.timedelta(days=365 * validity_years)
-    log.warning("automatically generate certificates", extra={"certificate-validity-bound-not-after": end.isoformat()})
+    until = end.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    log.warning("automatically generate certificates", extra={"certificate-validity-bound-not-after": until})
     usage = x509.KeyUsage(
         digital_signature=True,
         key_encipherment=True,

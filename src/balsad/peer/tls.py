@@ -22,7 +22,7 @@ from balsad.go_quote import quote_go
 from balsad.observe.logs import get_logger
 from balsad.peer.self_signed import self_signed
 from balsad.transport import RevocationList, ServerTls
-from balsad.transport.tls import CertificateKeeper, common_name, openssl_ciphers
+from balsad.transport.tls import CertificateKeeper, common_name, openssl_ciphers, why_unusable
 
 if TYPE_CHECKING:
     from balsad.config import ServerConfig
@@ -64,8 +64,10 @@ class PeerTls:
         self._client_stamp: tuple[int, ...] = ()
         self._revocations = RevocationList(files.crl_file) if files.crl_file else None
         _check(files)
+        unusable = why_unusable(self._server_files())
+        if unusable:
+            raise StartError(unusable)
         try:
-            self.server_context()
             self.client_context()
         except (OSError, ValueError) as error:
             raise StartError(f"cannot use the peer certificates: {error}") from error
@@ -87,6 +89,17 @@ class PeerTls:
                 is_self_signed = True
             else:
                 log.warning("ignoring peer auto TLS since certs given")
+        for url in config.listen_peer_urls:
+            if not url.is_secure and not files.is_empty:
+                log.warning(
+                    "scheme is HTTP while key and cert files are present; ignoring key and cert files",
+                    extra={"peer-url": url.text},
+                )
+            if not url.is_secure and files.client_cert_auth:
+                log.warning(
+                    "scheme is HTTP while --peer-client-cert-auth is enabled; ignoring client cert auth for this URL",
+                    extra={"peer-url": url.text},
+                )
         if files.is_empty:
             for url in config.listen_peer_urls:
                 if url.is_secure:
@@ -102,18 +115,19 @@ class PeerTls:
 
     def server_context(self) -> ssl.SSLContext:
         """The context of a listener. Raises: OSError, ValueError."""
+        return CertificateKeeper(self._server_files()).context
+
+    def _server_files(self) -> ServerTls:
         files = self.files
-        return CertificateKeeper(
-            ServerTls(
-                cert_file=files.cert_file,
-                key_file=files.key_file,
-                trusted_ca_file=files.trusted_ca_file,
-                client_cert_auth=files.client_cert_auth,
-                min_version=self._min_version,
-                max_version=self._max_version,
-                cipher_suites=self._cipher_suites,
-            )
-        ).context
+        return ServerTls(
+            cert_file=files.cert_file,
+            key_file=files.key_file,
+            trusted_ca_file=files.trusted_ca_file,
+            client_cert_auth=files.client_cert_auth,
+            min_version=self._min_version,
+            max_version=self._max_version,
+            cipher_suites=self._cipher_suites,
+        )
 
     def client_context(self) -> ssl.SSLContext:
         """The context to dial with. Raises: OSError, ValueError."""

@@ -9,7 +9,7 @@ from balsad.transport.listener import Listener
 from balsad.transport.methods import Headers, Method
 from balsad.transport.revocation import RevocationList
 from balsad.transport.rpc_server import RpcServer
-from balsad.transport.tls import ServerTls
+from balsad.transport.tls import ServerTls, why_unusable
 
 __all__ = [
     "DESCRIPTORS_RESERVED",
@@ -27,4 +27,5 @@ __all__ = [
     "Shares",
     "StreamHandler",
     "share_descriptors",
+    "why_unusable",
 ]

@@ -95,6 +95,33 @@ class CertificateKeeper:
         return None
 
 
+def why_unusable(tls: ServerTls) -> str:
+    """Why nothing can be served with these files, in Go's words; empty if something can."""
+    if not tls.cert_file or not tls.key_file:
+        return f"KeyFile and CertFile must both be present[key: {tls.key_file}, cert: {tls.cert_file}]"
+    for path, pem in ((tls.cert_file, "certificate input"), (tls.key_file, "key input"), (tls.trusted_ca_file, "")):
+        if not path:
+            continue
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            return f"open {path}: {(error.strerror or str(error)).lower()}"
+        if pem and b"-----BEGIN " not in data:
+            return f"tls: failed to find any PEM data in {pem}: {path}"
+    try:
+        make_context(tls)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"tls: private key does not match public key: {tls.key_file}, {tls.cert_file}"
+        if error.reason == "NO_CERTIFICATE_OR_CRL_FOUND":
+            return f"no certificate found in {tls.trusted_ca_file}"
+        return f"{tls.cert_file}, {tls.key_file}: {error}"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 def make_context(tls: ServerTls) -> ssl.SSLContext:
     """Raises OSError, ssl.SSLError; ValueError for a cipher suite nobody knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -251,7 +251,7 @@ def test_refusals_at_the_start(tmp_path: Path, authority: Authority) -> None:
         ({}, "cannot listen on TLS for 127.0.0.1:2380: KeyFile and CertFile are not presented"),
         ({"cert_file": cert}, "KeyFile and CertFile must both be present"),
         ({"cert_file": cert, "key_file": key, "client_cert_file": cert}, "must both be present or both absent"),
-        ({"cert_file": cert, "key_file": "/nowhere/key.pem"}, "cannot use the peer certificates"),
+        ({"cert_file": cert, "key_file": "/nowhere/key.pem"}, "open /nowhere/key.pem: no such file or directory"),
         (
             {"cert_file": cert, "key_file": key, "allowed_cns": ("a",), "allowed_hostnames": ("b",)},
             'AllowedCN and AllowedHostname are mutually exclusive (cn="a", hostname="b")',
