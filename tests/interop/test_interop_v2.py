@@ -299,6 +299,12 @@ def test_members_are_listed_changed_and_refused(who: str, tmp_path: Path) -> Non
         assert (state["name"], state["id"], state["state"]) == ("default", own, "StateLeader")
         assert state["leaderInfo"]["leader"] == own
         assert json.loads(ask(member, "GET", "/v2/stats/leader")[1]) == {"leader": own, "followers": {}}
+        # Last, as its quorum is gone with it: who has not started yet has no client URLs, which is [] and not null.
+        status, body, _ = ask(member, "POST", "/v2/members", json.dumps({"peerURLs": [f"{url}0"]}), JSON)
+        assert status == 201, body
+        assert body.endswith(f',"name":"","peerURLs":["{url}0"],"clientURLs":[]}}\n'), body
+        listed = json.loads(ask(member, "GET", "/v2/members")[1])["members"]
+        assert [one["clientURLs"] for one in listed if not one["name"]] == [[]]
 
 
 @pytest.mark.parametrize("flags", [("--enable-v2=false",), ("--v2-deprecation=write-only",)])

@@ -55,9 +55,11 @@ def machines_page(service: Service) -> Handler:
 
 
 def member_json(member: Member) -> str:
+    # etcd copies the URLs into slices that it has made, so one that has published none yet says [], not null
+    client_urls = go_json.string_array(member.client_urls) if member.client_urls else "[]"
     return (
         f'{{"id":"{format_id(member.id)}","name":{go_json.quote(member.name)},'
-        f'"peerURLs":{go_json.string_array(member.peer_urls)},"clientURLs":{go_json.string_array(member.client_urls)}}}'
+        f'"peerURLs":{go_json.string_array(member.peer_urls)},"clientURLs":{client_urls}}}'
     )
 
 
