@@ -335,7 +335,13 @@ def _mount(member: Member, server: RpcServer, paged: RpcServer, monitoring: RpcS
     if member.config.enable_pprof or member.config.log_level == "debug":
         log.info("pprof is enabled", extra={"path": "/debug/pprof"})
         mounts |= pprof_pages()
-    paged.http = client_handler(pages, metrics, member.config, mounts=mounts)
+    paged.http = client_handler(
+        pages,
+        metrics,
+        member.config,
+        mounts=mounts,
+        authenticates_by_certificate=member.config.client_tls.client_cert_auth and member.config.enable_grpc_gateway,
+    )
     monitoring.http = monitoring_handler(pages, metrics)
     member.flush_by(server.flush)
 

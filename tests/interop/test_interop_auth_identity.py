@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import ssl
 import time
+import urllib.error
+import urllib.request
 from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -225,6 +228,32 @@ def test_a_certificate_names_who_shows_no_token(name: str, tmp_path: Path) -> No
         watched = user.watch(rpc.WatchCreateRequest(key=b"a"))
         assert (watched.created, watched.canceled) == (True, False)
         assert user.watch(rpc.WatchCreateRequest(key=b"b")).canceled
+
+        # The JSON gateway would not see the name, and says so; the other pages ask nobody's.
+        ignored = "CommonName of client sending a request against gateway will be ignored and not used as expected\n"
+        for path in ("/v3/kv/range", "/v3beta/kv/range", "/v3/nosuch"):
+            assert web(authority, tmp_path, "root", f"https://{secure}{path}") == (400, ignored)
+        nobody = '{"error":"etcdserver: user name is empty","code":3,"message":"etcdserver: user name is empty"}'
+        assert web(authority, tmp_path, "", f"https://{secure}/v3/kv/range") == (400, nobody)
+        assert web(authority, tmp_path, "root", f"https://{secure}/version")[0] == 405
+        root.outcome("Auth/AuthDisable", rpc.AuthDisableRequest())
+        assert web(authority, tmp_path, "root", f"https://{secure}/v3/kv/range")[0] == 200
+
+
+def web(authority: Authority, folder: Path, name: str, url: str) -> tuple[int, str]:
+    """Status and body of a JSON request that shows a certificate of this name."""
+    certificate, key = authority.issue(name)
+    (folder / "web.crt").write_bytes(certificate)
+    (folder / "web.key").write_bytes(key)
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    context.load_cert_chain(folder / "web.crt", folder / "web.key")
+    # Without this header the real one takes its own certificate's name for the user's.
+    request = urllib.request.Request(url, b'{"key":"YQ=="}', {"Accept": "*/*"})
+    try:
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.read().decode()
 
 
 # What may be watched.
