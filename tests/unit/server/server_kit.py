@@ -257,7 +257,7 @@ class Feed:
         self.way = way
         self.term = 2
         self.log: list[Entry] = []
-        self._ids = 100
+        self._ids = 0xABCD << 48 | 100  # as a member makes them
         first, last = member.booted.log_storage.first_index(), member.booted.log_storage.last_index()
         founding = member.booted.log_storage.entries(first, last + 1) if last >= first else []
         if founding and member.applier.applied_index == 0:

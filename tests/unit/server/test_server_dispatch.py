@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from balsad.membership import Attributes, encode_attributes
 from balsad.proto import membership_pb2, raft_internal_pb2
 from balsad.proto import rpc_pb2 as rpc
 from balsad.raft import ConfChange, ConfChangeType, Entry, EntryType, HardState, codec
+from balsad.server.apply.put_entry import PutReader
 from balsad.server.member import Member
-from balsad.server.propose import Pending
+from balsad.server.propose import Pending, plain_put
 from balsad.server.publish import v2_put
 from balsad.storage.wal import Wal, WalSnapshot
 from tests.unit.server.server_kit import in_loop, still
@@ -576,5 +578,57 @@ def test_every_request_that_the_log_may_hold_is_known(tmp_path: Path) -> None:
 
                 assert result is not None, descriptor.name
                 assert "is not served by this member" not in str(result), descriptor.name
+
+    in_loop(scenario())
+
+
+def test_puts_of_other_members_are_read_as_protobuf_reads_them() -> None:
+    """The short way takes those that are a key and a value, and knows their bytes from all that is anything else."""
+    chance = random.Random(7)
+    reader = PutReader()
+    taken = 0
+    for number in range(4000):
+        message = raft_internal_pb2.InternalRaftRequest()
+        message.put.key = bytes(chance.randrange(1, 140))
+        size = chance.choice((0, 1, 127, 128, 16383, 16384)) if number % 20 == 0 else chance.randrange(200)
+        message.put.value = chance.randbytes(size)
+        message.header.ID = chance.getrandbits(chance.randrange(1, 65))
+        data = bytearray(message.SerializeToString())
+        if number % 2:
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        if number % 8 == 3:
+            del data[chance.randrange(len(data)) :]
+        found = reader.read(bytes(data))
+        if found is None:
+            continue
+        taken += 1
+        request_id, raw, key, value_at = found
+        read = raft_internal_pb2.InternalRaftRequest.FromString(bytes(data))
+        assert [field.name for field, _ in read.ListFields()] == ["put", "header"]
+        assert [field.name for field, _ in read.header.ListFields()] == ["ID"]
+        assert (read.header.ID, read.put.SerializeToString(), read.put.key) == (request_id, raw, key)
+        assert plain_put(raw) == (key, value_at)
+    assert taken > 1000
+
+
+def test_a_run_of_other_members_puts_is_applied_at_once(tmp_path: Path) -> None:
+    """It is told of as one; whoever waits for one that came back from the leader is answered."""
+
+    async def scenario() -> None:
+        async with still(tmp_path, way="bytes") as feed:
+            applier = feed.member.applier
+            first, mine, call = feed.entry("put", put(b"a", b"one"))
+            others = [feed.entry("put", put(b"b", bytes(size)))[0] for size in (1, 300)]
+            for behind, entry in enumerate(others, 1):
+                entry.index += behind
+            told: list[tuple[object, ...]] = []
+            applier.on_applied = lambda *what: told.append((*what[:3], what[4]))
+            before = (applier.counts.puts, applier.counts.put_bytes)
+            applier.apply([first, *others], {mine.id: mine})
+            assert told == [("v3", "Put", True, 3)]
+            assert (applier.counts.puts - before[0], applier.counts.put_bytes - before[1]) == (3, 4 + 2 + 301)
+            assert call.messages == [feed.member.applier.header.at(2)]
+            assert applier.applied_index == applier.consistent_index == others[-1].index
+            assert feed.member.store.current_revision == 4
 
     in_loop(scenario())

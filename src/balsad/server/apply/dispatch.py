@@ -31,6 +31,7 @@ from balsad.raft import ConfChange, ConfChangeV2, ConfState, Entry, EntryType, c
 from balsad.server.alarms import CORRUPT, NONE, NOSPACE
 from balsad.server.answers import HeaderBytes, delete_answer, put_answer
 from balsad.server.apply import kv, plain_txn, txn
+from balsad.server.apply.put_entry import PutReader
 from balsad.server.apply.tally import Tally
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
 from balsad.stand_in import mypyc_attr
@@ -110,6 +111,7 @@ class Applier:
         # Told the API's version, the operation, whether it went well, the seconds it took, and how often that was.
         self.on_applied: Callable[[str, str, bool, float, int], None] | None = None
         self._clock = clock
+        self._put_reader = PutReader()
 
     def set_term(self, term: int) -> None:
         self.header.set_term(term)
@@ -139,8 +141,13 @@ class Applier:
             elif pending is not None and pending.field == PLAIN_TXN:
                 at = self._apply_txns(entries, at, waiting)
             else:
-                self._apply_entry(entry, waiting)
-                at += 1
+                end = at
+                if pending is None and entry.index > self.consistent_index:
+                    end = self._apply_read_puts(entries, at, waiting)
+                if end == at:
+                    self._apply_entry(entry, waiting)
+                    end += 1
+                at = end
             index = self.applied_index
 
     def _apply_puts(self, entries: list[Entry], at: int, waiting: dict[int, Pending]) -> int:
@@ -199,6 +206,45 @@ class Applier:
         self.counts.put_bytes += put_bytes
         last = entries[at - 1]
         self.consistent_term = self.applied_term = last.term
+        return at
+
+    def _apply_read_puts(self, entries: list[Entry], at: int, waiting: dict[int, Pending]) -> int:
+        """As `_apply_puts`, of those that were not proposed here or came back from the leader, if there are any."""
+        alarms = self.alarms
+        if alarms.corrupt or alarms.nospace or self.auth.store.enabled:
+            return at
+        read = self._put_reader.read
+        store = self.store
+        header = self.header
+        quota = self.quota
+        room = (quota.limit_bytes - self.backend.size if quota.limit_bytes >= 0 else 1 << 62) - KEY_COST
+        count = len(entries)
+        start = at
+        put_bytes = 0
+        began = self._clock()
+        while at < count:
+            entry = entries[at]
+            if entry.context is not None or entry.type != EntryType.NORMAL:
+                break
+            found = read(entry.data)
+            if found is None:
+                break
+            request_id, raw, key, value_at = found
+            if len(raw) >= room:
+                # Whether it fits is judged to the byte by the long way.
+                break
+            put_bytes += len(raw) - 4 if len(raw) <= 130 else _plain_size(raw, value_at)
+            self.consistent_index = self.applied_index = entry.index
+            revision = store.put(key, raw[: value_at - 1], raw[value_at:], 0)
+            pending = waiting.pop(request_id, None)
+            if pending is not None:
+                pending.resolve(header.at(revision))
+            at += 1
+        if at > start:
+            self._tell_applied("Put", began, at - start, 0)
+            self.counts.puts += at - start
+            self.counts.put_bytes += put_bytes
+            self.consistent_term = self.applied_term = entries[at - 1].term
         return at
 
     def _apply_txns(self, entries: list[Entry], at: int, waiting: dict[int, Pending]) -> int:
