@@ -381,6 +381,7 @@ def _check_client(data: bytes) -> str:
 
 def filled(message: Message, depth: int = 0) -> Message:
     """A message with something in every field."""
+    field: Any
     for number, field in enumerate(message.DESCRIPTOR.fields):
         if field.containing_oneof is not None and field.containing_oneof.fields[depth % 2] != field:
             continue

@@ -100,13 +100,13 @@ def _fix_waiter(how: str) -> None:
         options.sync = how
         return options
 
-    Member.wal_options = wal_options  # type: ignore[method-assign]
+    Member.wal_options = wal_options  # type: ignore[assignment,method-assign]
 
 
 def run() -> int:
     fault = json.loads(sys.argv[1])
     env = Env(clock=RealClock(), random=RealRandom(), disk=FaultyDisk(fault))
-    balsad.main.real_env = lambda: env
+    balsad.main.real_env = lambda: env  # type: ignore[attr-defined]
     # Who waits for the log's disk is measured otherwise; a fault needs to know.
     _fix_waiter(HELPER if fault.get("wait") == "helper" else INLINE)
     return main(["etcd", *sys.argv[2:]])

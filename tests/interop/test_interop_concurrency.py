@@ -22,7 +22,7 @@ from tests.interop.v3 import V3, connect
 
 pytestmark = pytest.mark.real
 
-KINDS = {
+KINDS: dict[str, tuple[Any, Any]] = {
     "Lock": (lock.LockRequest, lock.LockResponse),
     "Unlock": (lock.UnlockRequest, lock.UnlockResponse),
     "Campaign": (election.CampaignRequest, election.CampaignResponse),

@@ -282,8 +282,10 @@ etcdctl get foo
 GROUPS = {"keys": KEYS, "txn": TXN, "maintenance": MAINTENANCE, "leases": LEASES, "auth": AUTH}
 
 # What 3.5 has and 3.4 has not, or had in other words.
-NEWER = ("version", "--count-only", "-w protobuf", "txn -w json", "auth status", "nosuch", "-w nope", "endpoint")
-NEWER += ("--rev=x", "ETCDCTL_FOO", "ETCDCTL_API")
+NEWER = (
+    *("version", "--count-only", "-w protobuf", "txn -w json", "auth status", "nosuch", "-w nope", "endpoint"),
+    *("--rev=x", "ETCDCTL_FOO", "ETCDCTL_API"),
+)
 
 OLD_GROUPS = {
     name: [line for line in lines.strip().splitlines() if not any(word in line for word in NEWER)][:60]

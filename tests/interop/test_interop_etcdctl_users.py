@@ -38,14 +38,18 @@ def said(tool: tuple[str, ...], member: Member, *words: str) -> tuple[int, str, 
 
 def test_what_users_are_told(tmp_path: Path) -> None:
     with start(balsad(), tmp_path / "data") as member:
-        without = [("put", "a", "1", "--user=root:pw"), ("lease", "revoke", "1234"), ("move-leader", "1234")]
+        without: list[tuple[str, ...]] = [
+            ("put", "a", "1", "--user=root:pw"),
+            ("lease", "revoke", "1234"),
+            ("move-leader", "1234"),
+        ]
         told = {words: [said(tool, member, *words) for tool in (OURS, (real_etcdctl(),))] for words in without}
         for words in (("user", "add", "root:pw"), ("user", "add", "u:pw"), ("auth", "enable")):
             member.etcdctl(*words)
         for user in ("root:pw", "u:pw", "root:wrong"):
             for line in ("defrag", "defrag --cluster", "endpoint hashkv", "endpoint status", "member list", "get a"):
-                words = (*line.split(), f"--user={user}")
-                told[words] = [said(tool, member, *words) for tool in (OURS, (real_etcdctl(),))]
+                asked = (*line.split(), f"--user={user}")
+                told[asked] = [said(tool, member, *asked) for tool in (OURS, (real_etcdctl(),))]
 
     assert {words: ours for words, (ours, _real) in told.items()} == {
         words: real for words, (_ours, real) in told.items()

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ class _OtherMember(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def other_member(version: str, peer_url_of_joiner: str, *, downgrades: bool = False) -> Iterator[str]:
     """The peer URL of one that says its cluster has this version."""
-    handler = type("_Handler", (_OtherMember,), {})
+    handler: Any = type("_Handler", (_OtherMember,), {})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     url = f"http://127.0.0.1:{server.server_address[1]}"
     handler.pages = {

@@ -75,7 +75,8 @@ def test_only_who_is_allowed_takes_part(tmp_path: Path, kinds: str, rule: str) -
     """Two members are a quorum; the third has the wrong certificate, and is let in once it has the right one."""
     authority, other = Authority(tmp_path), Authority(tmp_path, "other")
     allowed: tuple[str, ...] = ()
-    right, wrong = ("member",), ("member-other",)
+    right: tuple[str, ...] = ("member",)
+    wrong: tuple[str, ...] = ("member-other",)
     if rule == "cn":
         allowed = ("--peer-cert-allowed-cn=member",)
     elif rule == "hostname":

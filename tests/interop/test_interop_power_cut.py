@@ -176,9 +176,9 @@ async def live(disk: CutDisk, clients: list[Client], rnd: random.Random) -> bool
 def copy_of(disk: CutDisk) -> CutDisk:
     copy = CutDisk()
     for name, inode in disk.names.items():
-        copy.names[name] = None if inode is None else Inode()
-        if inode is not None:
-            copy.names[name].content[:] = copy.names[name].durable[:] = inode.content
+        copied = copy.names[name] = None if inode is None else Inode()
+        if copied is not None and inode is not None:
+            copied.content[:] = copied.durable[:] = inode.content
     copy.journal = [dict(copy.names)]
     return copy
 

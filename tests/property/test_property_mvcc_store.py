@@ -121,7 +121,7 @@ def test_every_range_at_every_revision_agrees_with_the_list_of_changes(
     ),
     batch=st.integers(1, 5),
 )
-def test_compaction_keeps_what_is_still_read_and_no_more(steps: list[list[Op] | tuple[str, float]], batch: int) -> None:
+def test_compaction_keeps_what_is_still_read_and_no_more(steps: list[list[Op] | tuple[str, int]], batch: int) -> None:
     """etcd keyIndex.compact: newest revision at or below, a tombstone only at the compact revision itself."""
     backend, store, lessor = new_store(batch)
     model = Model()

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raft_world import RaftWorld
 
 from balsad.raft import Entry
+from tests.property.raft_world import RaftWorld
 
 OPTIONS: list[dict[str, Any]] = [
     {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from struct import pack
 
+import hpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,7 +56,7 @@ def sessions(draw: st.DrawFn) -> list[bytes]:
     """The frames of a client that keeps to the rules, its calls interleaved."""
     stateless = draw(st.booleans())
     initial = draw(st.sampled_from([0, 1, 100, 65535, 1 << 20]))
-    encoder = kit.hpack.Encoder()
+    encoder = hpack.Encoder()
     hello = PREFACE + kit.settings((4, initial)) + frame(SETTINGS, ACK, 0)
     if stateless:
         encoder.header_table_size = 0
@@ -258,17 +259,17 @@ def test_no_garbage_breaks_http1(pieces: list[bytes], secure: bool) -> None:
     huffman=st.booleans(),
 )
 def test_stateless_blocks_decode_as_the_hpack_package_has_it(fields: list[tuple[bytes, bytes]], huffman: bool) -> None:
-    encoder = kit.hpack.Encoder()
+    encoder = hpack.Encoder()
     encoder.header_table_size = 0
     block = bytes(encoder.encode(fields, huffman=huffman))
-    assert decode_stateless(block, 1 << 16) == kit.hpack.Decoder().decode(block, raw=True)
+    assert decode_stateless(block, 1 << 16) == hpack.Decoder().decode(block, raw=True)
 
 
 @settings(max_examples=500, deadline=None)
 @given(block=st.binary(max_size=60))
 def test_any_bytes_decode_as_the_hpack_package_has_it(block: bytes) -> None:
     """With a table of size 0 both read the same or both refuse."""
-    decoder = kit.hpack.Decoder()
+    decoder = hpack.Decoder()
     decoder.max_allowed_table_size = 0
     decoder.header_table_size = 0
     try:

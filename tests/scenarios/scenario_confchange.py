@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from scenario_files import Command
-
 from balsad.raft import ConfChangeError, ConfChangeSingle
 from balsad.raft.confchange import Changer
 from balsad.raft.tracker import Tracker, describe_progress
+from tests.scenarios.scenario_files import Command
 
 COMMANDS = frozenset(("simple", "enter-joint", "leave-joint"))
 

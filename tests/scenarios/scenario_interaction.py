@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scenario_confchange import parse_changes, parse_id
-from scenario_files import Command
-
 from balsad.raft import (
     APPEND_THREAD,
     APPLY_THREAD,
@@ -32,6 +29,8 @@ from balsad.raft.codec import decode_conf_change, decode_conf_change_v2
 from balsad.raft.describe import describe_entries, describe_message, describe_ready
 from balsad.raft.kinds import MESSAGE_NAMES, MSG_SNAP, MSG_STORAGE_APPEND, is_local_target
 from balsad.raft.tracker import describe_progress
+from tests.scenarios.scenario_confchange import parse_changes, parse_id
+from tests.scenarios.scenario_files import Command
 
 COMMANDS = frozenset(
     (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from scenario_files import Command
-
 from balsad.raft.quorum import (
     INFINITE,
     VOTE_NAMES,
@@ -14,6 +12,7 @@ from balsad.raft.quorum import (
     majority_vote,
     union,
 )
+from tests.scenarios.scenario_files import Command
 
 COMMANDS = frozenset(("committed", "vote"))
 

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 from typing import Protocol
 
-import scenario_confchange
-import scenario_interaction
-import scenario_quorum
-from scenario_files import Command, parse
+from tests.scenarios import scenario_confchange, scenario_interaction, scenario_quorum
+from tests.scenarios.scenario_files import Command, parse
 
 LOG_LINE = re.compile(r"^\s*(DEBUG|INFO|WARN|ERROR) ")
 

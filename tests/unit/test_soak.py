@@ -40,17 +40,16 @@ def test_parts_are_listed_and_chosen() -> None:
     assert "there is no part fuz: there are storage, " in wrong.stderr
 
 
-def test_what_failed_is_named_with_its_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_failed_is_named_with_its_command(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Other parts run all the same; the tests see that this is the long form."""
     (tmp_path / "test_one.py").write_text("def test_bad():\n    assert 1 == 2, 'seed 17'\n")
     (tmp_path / "test_two.py").write_text("import os\ndef test_good():\n    assert os.environ['BALSAD_SOAK'] == '1'\n")
     bad = soak.Part("bad", "one that fails", 1, (str(tmp_path / "test_one.py"),))
     good = soak.Part("good", "one that passes", 1, (str(tmp_path / "test_two.py"),), workers=1)
-    parts, soak.PARTS = soak.PARTS, (bad, good)  # type: ignore[misc]
-    try:
-        assert soak.main(["--", f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-c", "/dev/null"]) == 1
-    finally:
-        soak.PARTS = parts  # type: ignore[misc]
+    monkeypatch.setattr(soak, "PARTS", (bad, good))
+    assert soak.main(["--", f"--rootdir={tmp_path}", "-p", "no:cacheprovider", "-c", "/dev/null"]) == 1
 
     told = capfd.readouterr().out
     assert "=== part 1 of 2: bad: one that fails; about 1 minutes" in told

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from balsad.api.loopback import Loopback
-from balsad.client.http2 import Status
+from balsad.client.grpc_status import Status
 from balsad.transport import Call, RpcServer
 from tests.unit.server.server_kit import in_loop
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -176,7 +176,7 @@ def test_versions_of_clients_are_counted_and_bounded(tmp_path: Path) -> None:
             door = Door(life.member.service)
             same = Headers("", "", {b"client-api-version": b"3.5.1"}, [])
             for _ in range(3):
-                door.admit(cast(Headers, same))
+                door.admit(same)
             for number in range(500):
                 door.admit(Headers("", "", {b"client-api-version": b"9.%d\xff" % number}, []))
             assert door.client_requests[("unary", "3.5.1")].value == 3

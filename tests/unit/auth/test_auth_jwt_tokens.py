@@ -6,8 +6,10 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ def key_pair(kind: str) -> tuple[bytes, bytes]:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-    makers = {
+    makers: dict[str, Callable[[], Any]] = {
         "rsa": lambda: rsa.generate_private_key(65537, 2048),
         "other rsa": lambda: rsa.generate_private_key(65537, 2048),
         "p256": lambda: ec.generate_private_key(ec.SECP256R1()),

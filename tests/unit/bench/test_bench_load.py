@@ -15,7 +15,7 @@ from bench.connection import LoadError, call
 from bench.cpu import Meter
 from bench.load import Load, Request, Target
 from bench.setting import Generate
-from bench.workloads import PUT_ONE, RANGE_LINEARIZABLE, VALUE, stored_key
+from bench.workloads import PUT_ONE, RANGE_LINEARIZABLE, VALUE, Workload, stored_key
 from tests.unit.bench.lying_member import LyingMember
 
 needs_h2load = pytest.mark.skipif(not h2load.is_installed(), reason="h2load is not installed")
@@ -33,14 +33,14 @@ def member() -> Iterator[LyingMember]:
         yield one
 
 
-def measure(generate: Generate, workload: single.Workload, member: LyingMember) -> dict[str, float]:
+def measure(generate: Generate, workload: Workload, member: LyingMember) -> dict[str, float]:
     setting: Any = type("Setting", (), {"generate": staticmethod(generate), "seconds": 0.3})
     return dict(single.measure(setting, workload, [Target(member.address, 2, 3)], []))
 
 
 @pytest.mark.parametrize("generate", GENERATORS)
 @pytest.mark.parametrize("workload", [PUT_ONE, RANGE_LINEARIZABLE], ids=lambda workload: workload.kind)
-def test_bench_honest_member_is_measured(member: LyingMember, generate: Generate, workload: single.Workload) -> None:
+def test_bench_honest_member_is_measured(member: LyingMember, generate: Generate, workload: Workload) -> None:
     sample = measure(generate, workload, member)
 
     assert 0 < sample["p50_ms"] <= sample["p99_ms"]
@@ -57,7 +57,7 @@ def test_bench_lost_puts_are_found(member: LyingMember, generate: Generate) -> N
 
 @pytest.mark.parametrize("generate", GENERATORS)
 @pytest.mark.parametrize("workload", [PUT_ONE, RANGE_LINEARIZABLE], ids=lambda workload: workload.kind)
-def test_bench_refused_calls_are_found(member: LyingMember, generate: Generate, workload: single.Workload) -> None:
+def test_bench_refused_calls_are_found(member: LyingMember, generate: Generate, workload: Workload) -> None:
     """h2load does not look at grpc-status: the answers it saw are too short."""
     member.refuses_every = 7
 

@@ -292,7 +292,7 @@ def test_an_unread_watch_is_parked_and_goes_on_when_it_is_read(monkeypatch: pyte
         stream.answer(*[put(0, revision) for revision in range(11, 31)])
         await world.settle()
         assert stream.sent[-1].cancel_request.watch_id == 0
-        seen = []
+        seen: list[int] = []
         while not seen or seen[-1] < 30:
             asked = [one.create_request.start_revision for one in stream.sent if one.create_request]
             if len(asked) > 1:

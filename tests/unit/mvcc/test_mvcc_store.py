@@ -409,6 +409,7 @@ def test_a_row_that_only_the_index_knows_is_named() -> None:
     backend = MemoryBackend()
     put(open_store(backend), b"a")
     (kv,) = backend.buckets[b"key"].values()
+    assert kv is not None
     backend.put(b"key", revision_key(3, 0).replace(b"_", b"-"), kv.replace(b"a", b"b", 1))
     store = open_store(backend)
 

@@ -9,6 +9,7 @@ import os
 import select
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_send_hands_the_bytes_to_the_kernel_before_it_returns(run: Run, tmp_path
             answer.feed(await reader.read(1 << 16))
             assert answer.status == 200
             await asyncio.sleep(0)
-            transport = writer.transport
+            transport: Any = writer.transport
             transport.pause_reading()
             spy = transport.get_extra_info("socket")
 
@@ -348,7 +349,8 @@ def test_a_reader_that_takes_nothing_costs_bounded_memory_and_is_dropped(
             reader, writer = await asyncio.open_connection(*one.listener.addresses[0])
             writer.write(stream_request(one.url, "/raft/stream/msgapp/2"))
             await reader.readuntil(b"\r\n\r\n")
-            writer.transport.pause_reading()
+            reading: Any = writer.transport
+            reading.pause_reading()
             peer = next(iter(one.transport.peers))
             await until(lambda: peer.writers[0].is_working)
             one.inbox.unreachable.clear()

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from raft_cluster import Cluster, entry, make_node, work
 
 from balsad.raft import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE, ConfChange, Entry, HardState, Message, RawNode
 from balsad.raft.kinds import (
@@ -17,6 +16,7 @@ from balsad.raft.kinds import (
     MSG_VOTE,
     MSG_VOTE_RESP,
 )
+from tests.unit.raft.raft_cluster import Cluster, entry, make_node, work
 
 
 def role_of(node: RawNode) -> int:

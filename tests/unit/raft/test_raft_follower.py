@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from raft_cluster import entry, make_log, make_node, stored, work
 
 from balsad.raft import (
     FOLLOWER,
@@ -23,6 +22,7 @@ from balsad.raft.kinds import (
     MSG_SNAP,
     MSG_TRANSFER_LEADER,
 )
+from tests.unit.raft.raft_cluster import entry, make_log, make_node, stored, work
 
 
 def follower(*terms: int, **settings: object) -> RawNode:

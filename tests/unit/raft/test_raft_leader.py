@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from raft_cluster import Cluster, entry, make_log, make_node, work
 
 from balsad.raft import (
     FOLLOWER,
@@ -28,6 +27,7 @@ from balsad.raft.kinds import (
     MSG_VOTE_RESP,
 )
 from balsad.raft.tracker import PROBE, REPLICATE, SNAPSHOT
+from tests.unit.raft.raft_cluster import Cluster, entry, make_log, make_node, work
 
 
 def lead(node: RawNode) -> RawNode:

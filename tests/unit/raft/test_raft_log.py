@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from raft_cluster import make_log, stored
 
 from balsad.raft import CompactedError, ConfState, Entry, RaftPanic, Snapshot
 from balsad.raft.log import UNKNOWN, RaftLog
 from balsad.raft.sizes import entries_size
+from tests.unit.raft.raft_cluster import make_log, stored
 
 
 def log_of(*terms: int, stable: int = 0, committed: int = 0) -> RaftLog:

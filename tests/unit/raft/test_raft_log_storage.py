@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from raft_cluster import stored
 
 from balsad.raft import (
     CompactedError,
@@ -15,6 +14,7 @@ from balsad.raft import (
     UnavailableError,
 )
 from balsad.raft.sizes import entries_size, entry_size
+from tests.unit.raft.raft_cluster import stored
 
 
 def log_from_three() -> MemoryLog:

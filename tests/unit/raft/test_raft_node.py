@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from raft_cluster import entry, make_log, make_node, save, stored, work
 
 from balsad.raft import (
     APPEND_THREAD,
@@ -36,6 +35,7 @@ from balsad.raft.kinds import (
     MSG_STORAGE_APPLY,
     MSG_STORAGE_APPLY_RESP,
 )
+from tests.unit.raft.raft_cluster import entry, make_log, make_node, save, stored, work
 
 
 def lone_leader(**settings: Any) -> RawNode:

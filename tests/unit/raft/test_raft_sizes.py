@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from balsad.raft.kinds import NO_LIMIT
 from balsad.raft.messages import Entry
-from balsad.raft.sizes import NO_LIMIT, entry_size, limit_size
+from balsad.raft.sizes import entry_size, limit_size
 
 
 def entries(*sizes: int) -> list[Entry]:

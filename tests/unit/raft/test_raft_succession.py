@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from raft_cluster import Cluster, entry
 
 from balsad.raft import FOLLOWER, LEADER, NO_TURN, PRE_CANDIDATE
+from tests.unit.raft.raft_cluster import Cluster, entry
 
 
 def led(*ids: int, **settings: Any) -> Cluster:

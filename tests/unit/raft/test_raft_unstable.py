@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from raft_cluster import stored
 
 from balsad.raft import ConfState, Entry, RaftPanic, Snapshot
 from balsad.raft.unstable import Unstable
+from tests.unit.raft.raft_cluster import stored
 
 
 def unstable(offset: int, *terms: int, snapshot: Snapshot | None = None) -> Unstable:

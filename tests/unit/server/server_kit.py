@@ -137,7 +137,8 @@ class HeardCall:
 
     @property
     def on_writable(self) -> Callable[[], None] | None:
-        return cast(Callable[[], None] | None, self.given.on_writable)
+        found: Callable[[], None] | None = self.given.on_writable
+        return found
 
     @property
     def closed(self) -> bool:

@@ -170,7 +170,7 @@ def test_no_commit_is_under_way_for_any_who_waited_for_the_same(tmp_path: Path) 
     in_loop(scenario())
 
 
-def test_one_timer_runs_however_often_commits_are_asked_for(tmp_path: Path) -> None:
+def test_one_timer_runs_however_often_commits_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with world(tmp_path) as w:
             loop = asyncio.get_running_loop()
@@ -181,7 +181,7 @@ def test_one_timer_runs_however_often_commits_are_asked_for(tmp_path: Path) -> N
                 timers.append(call_later(delay, *args, **kwargs))
                 return timers[-1]
 
-            loop.call_later = noted  # type: ignore[method-assign]
+            monkeypatch.setattr(loop, "call_later", noted)
             told: list[int] = []
 
             def again() -> None:

@@ -122,8 +122,12 @@ def test_a_batch_is_its_entries_one_by_one(tmp_path: Path) -> None:
 
     async def scenario(name: str, together: bool) -> None:
         async with still(tmp_path / name, way="plain") as feed:
-            entries, waiting, calls = [], {}, []
+            entries: list[Entry] = []
+            waiting: dict[int, Pending] = {}
+            calls: list[Any] = []
             for number in range(40):
+                field: str
+                request: Any
                 field, request = "put", put(b"k%d" % (number % 7), b"v%d" % number)
                 if number % 9 == 4:
                     field, request = "delete_range", rpc.DeleteRangeRequest(key=b"k", range_end=b"k3")
@@ -174,7 +178,8 @@ def test_entries_the_backend_has_do_not_touch_it_again(tmp_path: Path) -> None:
             state, log, member_id = seen[0]
             assert state_of(member) == state
             assert member.applier.applied_index == log[-1].index
-            assert member.booted.cluster.member(member_id).name == "published"
+            published = member.booted.cluster.member(member_id)
+            assert published is not None and published.name == "published"
             assert member.booted.tree.current_index == 2
 
     seen: list[Any] = []
@@ -503,7 +508,8 @@ def test_cluster_requests_of_later_etcds(tmp_path: Path) -> None:
                 membership_pb2.ClusterMemberAttrSetRequest(member_ID=cluster.local_id, member_attributes=attributes),
             )
             assert str(cluster.version) == "3.5.0"
-            assert cluster.member(cluster.local_id).name == "late"
+            late = cluster.member(cluster.local_id)
+            assert late is not None and late.name == "late"
             feed.apply("put", put(b"a"))
             assert feed.member.store.current_revision == 2
 

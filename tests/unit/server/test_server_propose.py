@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from balsad.errors import KeyNotFoundError
 from balsad.proto import rpc_pb2 as rpc
-from balsad.server.propose import Pending, plain_put
+from balsad.server.propose import Pending, Result, plain_put
 from balsad.wire import read_uvarint
 from tests.unit.server.server_kit import new_call
 
@@ -86,7 +86,8 @@ def test_what_does_not() -> None:
 
 
 def test_a_pending_tells_its_call_or_its_callback() -> None:
-    call, heard = new_call(), []
+    call = new_call()
+    heard: list[Result] = []
     Pending(1, call.given).resolve(b"answer")
     Pending(2, None, heard.append).resolve(b"answer")
     refusal = KeyNotFoundError()
@@ -101,7 +102,8 @@ def test_a_pending_tells_its_call_or_its_callback() -> None:
 
 
 def test_a_callback_goes_before_the_call() -> None:
-    call, heard = new_call(), []
+    call = new_call()
+    heard: list[Result] = []
 
     Pending(1, call.given, heard.append).resolve(b"answer")
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from balsad.mvcc import WatchBatch
 from balsad.proto import rpc_pb2 as rpc
 from balsad.raft import ConfState, Message, MessageType, Snapshot
 from balsad.server.disposal import AT_ONCE, Disposal
@@ -125,7 +126,12 @@ def test_a_snapshot_is_taken_in_in_slices_while_the_old_state_answers(
             monkeypatch.setattr(Preparation, "step", counted)
             progress = life.member.metrics.snapshot_apply_in_progress
             told: list[int] = []
-            stream = life.member.store.watchers.open(lambda watch_id, batch: told.append(batch.revision) is None)
+
+            def tell(_watch_id: int, batch: WatchBatch) -> bool:
+                told.append(batch.revision)
+                return True
+
+            stream = life.member.store.watchers.open(tell)
             stream.watch(b"k", b"l", 0)
             turns = 0
             answers = receive(life, brought, brought.message())

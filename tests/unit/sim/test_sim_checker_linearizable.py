@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from histories import Book, kv, told, was_put
 
 from balsad.sim.checkers import check_linearizable
 from balsad.sim.requests import MOD, Compare, Put, PutResult, Range, RangeResult, Txn, TxnResult
+from tests.unit.sim.histories import Book, kv, told, was_put
 
 
 def judged(write: Callable[[Book], None]) -> list[str]:

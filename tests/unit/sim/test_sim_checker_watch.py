@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from histories import Book, kv, progress, told, was_deleted, was_put
 
 from balsad.sim.checkers import judge
 from balsad.sim.history import DONE as OK
 from balsad.sim.history import Compaction
+from tests.unit.sim.histories import Book, kv, progress, told, was_deleted, was_put
 
 A2 = kv(b"a", b"1", 2)
 B3 = kv(b"b", b"1", 3)

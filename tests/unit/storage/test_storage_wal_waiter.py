@@ -195,8 +195,8 @@ time.sleep(60)
 
 def test_the_helper_dies_with_a_killed_server_and_frees_the_log(path: str) -> None:
     server = subprocess.Popen([sys.executable, "-c", SERVER, path], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
     try:
-        assert server.stdout is not None
         pid = int(server.stdout.readline())
         wait_until(lambda: os.path.exists(path) and alive(pid))
     finally:

@@ -9,10 +9,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
 import uvloop
@@ -29,7 +28,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.005)
 
 
-class Running(AbstractContextManager["Running"]):
+class Running:
     """Methods: `/toy.Toy/Echo` (fast), `/toy.Toy/Hold` (kept in `held`), `/toy.Toy/Who` (the peer's name)."""
 
     def __init__(self, *, limits: Limits | None = None, tls: ServerTls | None = None, use_uvloop: bool = True) -> None:
@@ -90,6 +89,9 @@ class Running(AbstractContextManager["Running"]):
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
         self.loop.close()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
