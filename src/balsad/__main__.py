@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from balsad import config as configuration
-from balsad.config import Loaded, LogSettings, Note, ServerConfig, StartError, form
+from balsad.config import ClusterFullError, Loaded, LogSettings, Note, ServerConfig, StartError, form
 from balsad.observe import logs
 
 _log: Final = logs.get_logger("balsad.main")
@@ -62,7 +62,10 @@ def _start(arguments: list[str], loaded: Loaded, problem: str) -> int:
         found = _look_at_data_dir(config.data_dir)
         configuration.check_start(config)
         # What there is already decides; a flag does for an empty folder.
-        return _serve(config, is_proxy=found == "proxy" or (not found and config.proxy != "off"))
+        try:
+            return _serve(config, is_proxy=found == "proxy" or (not found and config.proxy != "off"))
+        except ClusterFullError:
+            return _serve(config, is_proxy=True)
     except (StartError, OSError) as problem_found:
         reason = _in_words(problem_found)
         if isinstance(problem_found, StartError) and problem_found.headline:

@@ -41,6 +41,10 @@ class StartError(Exception):
         self.headline = headline
 
 
+class ClusterFullError(StartError):
+    """All places in the cluster to be are taken, and `--discovery-fallback` says to become a proxy of it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsConfig:
     """One side's certificates: of the clients' listeners or of the peers'."""

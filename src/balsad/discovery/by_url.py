@@ -58,6 +58,13 @@ class Registry:
         """Register, wait for the others; gives the initial cluster. Raises: DiscoveryError."""
         await self._members(member_id)
         await self._register(member_id, own)
+        return await self._wait(member_id)
+
+    async def members(self) -> str:
+        """The cluster, once all are there, as who has no place in it sees it. Raises: DiscoveryError."""
+        return await self._wait("")
+
+    async def _wait(self, member_id: str) -> str:
         while True:
             members, size = await self._members(member_id)
             facts = {"discovery-url": self._url, "found-peers": len(members)}
@@ -82,7 +89,10 @@ class Registry:
         _check(answer)
 
     async def _members(self, member_id: str) -> tuple[list[str], int]:
-        """What the members wrote, who came first is first, and how many there shall be. Raises: DiscoveryError."""
+        """What the members wrote, who came first is first, and how many there shall be.
+
+        Raises: DiscoveryError, also when there is no place for `member_id`; who has none asks for none.
+        """
         answer = await self._patiently(f"{self._url}/_config/size")
         text = str(_node(answer).get("value", ""))
         if not (text.isascii() and text.isdecimal()):
@@ -95,7 +105,7 @@ class Registry:
             if isinstance(node, dict) and not str(node.get("key")).endswith("/_config")
         ]
         listed.sort()
-        if member_id not in [key for _, key, _ in listed[:size]] and len(listed) >= size:
+        if member_id and member_id not in [key for _, key, _ in listed[:size]] and len(listed) >= size:
             raise DiscoveryError(FULL)
         return [value for _, _, value in listed], size
 
@@ -176,6 +186,15 @@ def _asker(proxy: str) -> Ask:
 
 async def join(config: ServerConfig, member_id: str, own: str) -> str:
     """The initial cluster that the registry at `--discovery` agrees on. Raises: DiscoveryError, StartError."""
+    return await _registry(config).join(member_id, own)
+
+
+async def members(config: ServerConfig) -> str:
+    """The same for somebody who does not take part. Raises: DiscoveryError, StartError."""
+    return await _registry(config).members()
+
+
+def _registry(config: ServerConfig) -> Registry:
     url = urllib.parse.urlsplit(config.discovery)
     if url.scheme not in ("http", "https") or not url.netloc:
         raise StartError(f"invalid discovery URL {quote_go(config.discovery)}: expected http://HOST/PATH")
@@ -183,4 +202,4 @@ async def join(config: ServerConfig, member_id: str, own: str) -> str:
     if proxy:
         proxy = proxy if proxy.startswith("http") else f"http://{proxy}"
         log.info("running proxy with discovery", extra={"proxy-url": proxy})
-    return await Registry(config.discovery, _asker(proxy), pause=asyncio.sleep).join(member_id, own)
+    return Registry(config.discovery, _asker(proxy), pause=asyncio.sleep)

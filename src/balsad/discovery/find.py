@@ -13,7 +13,7 @@ import asyncio
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from balsad.config import StartError, format_url_map, parse_url_map
+from balsad.config import ClusterFullError, StartError, format_url_map, parse_url_map
 from balsad.discovery import by_registry, by_srv, by_url
 from balsad.discovery.refusals import DUPLICATE_ID, DUPLICATE_NAME, FULL, DiscoveryError
 from balsad.membership import format_id, new_member
@@ -52,6 +52,12 @@ async def find_initial_cluster(config: ServerConfig) -> ServerConfig:
     try:
         found = await _join(config, token)
     except DiscoveryError as refusal:
+        if refusal.reason == FULL and config.discovery and config.discovery_fallback == _FALLBACK:
+            log.warning(
+                "discovery cluster is full, falling back to proxy",
+                extra={"fallback-proxy": _FALLBACK, "error": str(refusal)},
+            )
+            raise ClusterFullError(str(refusal)) from refusal
         _advise(config, token, refusal)
         raise
     try:
@@ -62,6 +68,14 @@ async def find_initial_cluster(config: ServerConfig) -> ServerConfig:
     if len(set(urls)) != len(urls):
         raise StartError(f"discovery cluster {format_url_map(peers)} has duplicate url")
     return dataclasses.replace(config, initial_cluster=found, initial_cluster_token=token)
+
+
+async def find_members(config: ServerConfig) -> ServerConfig:
+    """The configuration with the cluster in it that the registry at `--discovery` knows; its own place is in none.
+
+    Waits until all have registered. Raises: StartError.
+    """
+    return dataclasses.replace(config, initial_cluster=await by_url.members(config))
 
 
 async def _join(config: ServerConfig, token: str) -> str:
@@ -88,9 +102,7 @@ async def _join(config: ServerConfig, token: str) -> str:
 def _advise(config: ServerConfig, token: str, refusal: DiscoveryError) -> None:
     """What an operator can do about it."""
     facts = {"discovery-token": token, "error": refusal.reason}
-    if refusal.reason == FULL and config.discovery and config.discovery_fallback == _FALLBACK:
-        log.warning("discovery cluster is full; falling back to the v2 proxy is not supported", extra=facts)
-    elif refusal.reason == DUPLICATE_ID:
+    if refusal.reason == DUPLICATE_ID:
         log.warning("member has been registered with discovery service", extra={"name": config.name, **facts})
         log.warning("but could not find valid cluster configuration", extra={"data-dir": config.data_dir})
         log.warning("check data dir if previous bootstrap succeeded")

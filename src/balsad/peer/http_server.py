@@ -30,6 +30,7 @@ from balsad.transport.http1_request import (
     parse_head,
     parse_request_line,
 )
+from balsad.transport.revocation import presented_serials
 
 if TYPE_CHECKING:
     from balsad.peer.listener import PeerListener
@@ -102,7 +103,8 @@ class PeerConnection(asyncio.Protocol):
             if sock is not None:
                 self._fileno = sock.fileno()
         else:
-            self._listener.check_certificate(self, transport.get_extra_info("peercert") or {}, host)
+            shown = presented_serials(transport.get_extra_info("ssl_object"))
+            self._listener.check_certificate(self, transport.get_extra_info("peercert") or {}, host, shown)
         self._heard_at = self._loop.time()
         self._timer = self._loop.call_later(SILENCE_S_MAX, self._check_silence)
 

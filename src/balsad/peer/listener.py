@@ -97,14 +97,16 @@ class PeerListener:
     def farewell(self, connection: PeerConnection) -> None:
         self._connections.pop(connection, None)
 
-    def check_certificate(self, connection: PeerConnection, certificate: Certificate, host: str) -> None:
+    def check_certificate(
+        self, connection: PeerConnection, certificate: Certificate, host: str, shown: list[int]
+    ) -> None:
         """Hear the client only once it is clear that its certificate may come from `host`."""
         tls = self._tls
         assert tls is not None
 
         async def check() -> None:
             try:
-                await tls.check_client(certificate, host)
+                await tls.check_client(certificate, host, shown)
             except CertificateRefusedError as error:
                 log.warning("rejected connection", extra={"remote-addr": host, "server-name": "", "error": error})
                 connection.abort()

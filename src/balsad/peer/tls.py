@@ -15,6 +15,7 @@ import ipaddress
 import os
 import socket
 import ssl
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from balsad.config import StartError, TlsConfig
@@ -157,12 +158,15 @@ class PeerTls:
         if files.allowed_hostnames and not any(is_for_host(certificate, host) for host in files.allowed_hostnames):
             raise CertificateRefusedError(NAME_REFUSED)
 
-    async def check_client(self, certificate: Certificate, remote_host: str) -> None:
-        """Judge a client that connected from `remote_host`. Raises: CertificateRefusedError."""
+    async def check_client(self, certificate: Certificate, remote_host: str, shown: Iterable[int] = ()) -> None:
+        """Judge a client that connected from `remote_host` and has `shown` certificates of these serial numbers.
+
+        Raises: CertificateRefusedError.
+        """
         if not certificate:
             return
         if self._revocations is not None:
-            refusal = self._revocations.refusal(certificate)
+            refusal = self._revocations.refusal(certificate, shown)
             if refusal:
                 raise CertificateRefusedError(refusal)
         self.check_name(certificate)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from balsad.api import AccessController, Mux, metrics_page
 from balsad.config import ServerConfig, StartError
-from balsad.discovery import find_initial_cluster
+from balsad.discovery import find_initial_cluster, find_members
 from balsad.observe.logs import get_logger
 from balsad.observe.metrics import Metrics
 from balsad.peer import Dialer, PeerClient, PeerTls
@@ -42,11 +42,12 @@ async def serve_v2(config: ServerConfig, env: Env, tls: ServerTls | None) -> Non
     file = ClusterFile(env.disk, folder)
     peer_urls = file.read()
     if peer_urls is None:
-        if config.discovery or config.discovery_endpoints:
+        if config.discovery_endpoints:
             raise StartError(
-                f"--proxy={config.proxy} does not ask a discovery service: name the members by --initial-cluster"
+                f"--proxy={config.proxy} does not ask the discovery service of 3.6: name the members by "
+                "--initial-cluster, or the service of old by --discovery"
             )
-        config = await find_initial_cluster(config)
+        config = await (find_members(config) if config.discovery else find_initial_cluster(config))
         urls = config.initial_cluster_urls()
         peer_urls = sorted(str(url) for each in urls.values() for url in each)
         _log.info("proxy using peer URLS", extra={"peer-urls": peer_urls})

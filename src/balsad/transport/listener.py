@@ -22,6 +22,7 @@ from balsad.transport.frames import PREFACE
 from balsad.transport.http1_connection import Http1Connection
 from balsad.transport.http2_connection import Http2Connection
 from balsad.transport.plain_sink import sink_of
+from balsad.transport.revocation import presented_serials
 from balsad.transport.tls import CertificateKeeper, ServerTls, common_name
 from balsad.transport.tls_relay import HANDSHAKE, relay
 
@@ -131,7 +132,8 @@ class FirstBytes(asyncio.Protocol):
         self.peer_name = common_name(certificate)
         revocations = self.tls.revocations
         if revocations is not None:
-            refusal = revocations.refusal(certificate)
+            shown = presented_serials(self.transport.get_extra_info("ssl_object"))
+            refusal = revocations.refusal(certificate, shown)
             if refusal:
                 address = _address(self.transport)
                 log.warning("rejected connection", extra={"remote-addr": address, "server-name": "", "error": refusal})

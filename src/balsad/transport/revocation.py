@@ -3,8 +3,9 @@
     CertificateList { TBSCertList { [version] algorithm issuer thisUpdate [nextUpdate]
                                     [revoked { { serial date .. } .. }] .. } .. }
 
-Like etcd this asks nothing else of the list: neither who signed it nor how old it is. OpenSSL would turn everybody
-away with a list whose next update is due. The file is looked at again for every connection.
+Like etcd this asks about every certificate that a client shows, and by its number alone; neither who signed the list
+nor how old it is. OpenSSL would turn everybody away with a list whose next update is due. The file is looked at again
+for every connection.
 
 Source: etcd client/pkg/transport/listener_tls.go (checkCRL); RFC 5280, 5.1.
 """
@@ -15,10 +16,13 @@ import base64
 import binascii
 import os
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 _PEM: Final = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
 _INTEGER: Final = 0x02
+_VERSION: Final = 0xA0
+_DER: Final = 2  # _ssl.ENCODING_DER
 _SEQUENCE: Final = 0x30
 _TIMES: Final = (0x17, 0x18)
 
@@ -31,8 +35,11 @@ class RevocationList:
         self._stamp: tuple[int, ...] | None = None
         self._serials: frozenset[int] = frozenset()
 
-    def refusal(self, certificate: dict[str, Any]) -> str:
-        """Why a client with this certificate (as getpeercert gives it) is turned away; empty if it is not."""
+    def refusal(self, certificate: dict[str, Any], presented: Iterable[int] = ()) -> str:
+        """Why a client with this certificate (as getpeercert gives it) is turned away; empty if it is not.
+
+        `presented` are the serial numbers of all that it showed, those of its authorities, too.
+        """
         if not certificate:
             return ""
         try:
@@ -46,7 +53,35 @@ class RevocationList:
         except (OSError, ValueError) as error:
             # Who cannot tell lets nobody in, as etcd does.
             return f"{self._path}: {error.strerror if isinstance(error, OSError) else error}"
-        return f"transport: certificate serial {serial:x} revoked" if serial in self._serials else ""
+        for each in (serial, *presented):
+            if each in self._serials:
+                return f"transport: certificate serial {each:x} revoked"
+        return ""
+
+
+def presented_serials(ssl_object: Any) -> list[int]:
+    """The serial numbers of every certificate the other side has shown, its own first."""
+    # Python has this of its own only since 3.13.
+    chain = getattr(ssl_object, "get_unverified_chain", None)
+    if chain is not None:
+        certificates = chain()
+    else:
+        chain = getattr(getattr(ssl_object, "_sslobj", None), "get_unverified_chain", None)
+        certificates = [each.public_bytes(_DER) for each in chain() or ()] if chain is not None else []
+    return [_serial(certificate) for certificate in certificates]
+
+
+def _serial(certificate: bytes) -> int:
+    """Certificate { TBSCertificate { [0] { version } serial .. } .. }"""
+    kind, at, end = _element(certificate, 0, len(certificate))
+    _expect(kind, _SEQUENCE)
+    kind, at, end = _element(certificate, at, end)
+    _expect(kind, _SEQUENCE)
+    kind, start, after = _element(certificate, at, end)
+    if kind == _VERSION:
+        kind, start, after = _element(certificate, after, end)
+    _expect(kind, _INTEGER)
+    return int.from_bytes(certificate[start:after], "big", signed=True)
 
 
 def revoked_serials(data: bytes) -> frozenset[int]:
