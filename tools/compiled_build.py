@@ -46,7 +46,7 @@ NOTE = "built.txt"  # read by balsad.config.form
 MODULES = """
     wire
     raft/*
-    storage/overlay storage/backend
+    storage/overlay storage/backend storage/commit_job
     storage/wal/record storage/wal/replay storage/wal/writer
     storage/bolt/page storage/bolt/tree storage/bolt/tx storage/bolt/freelist storage/bolt/bulk storage/bolt/digest
     storage/bolt/reach storage/bolt/runs storage/bolt/check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 Stretch = tuple[bytes, int, tuple[int, ...], tuple[int, ...]]
@@ -29,8 +29,11 @@ class StoreBackend(Protocol):
 
     def delete(self, bucket: bytes, key: bytes) -> None: ...
 
-    def pending_of(self, bucket: bytes) -> dict[bytes, bytes | None]:
-        """The bucket's uncommitted changes, always the same dict: the put path writes into it without a call."""
+    def lend_pending(self, bucket: bytes, take: Callable[[dict[bytes, bytes | None]], None]) -> None:
+        """Tell `take` the dict of the bucket's uncommitted changes, which the put path writes into without a call.
+
+        Now, and whenever a commit has taken it and there is another one.
+        """
 
     def get(self, bucket: bytes, key: bytes) -> bytes | None: ...
 

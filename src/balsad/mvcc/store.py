@@ -116,7 +116,7 @@ class Store:
     def _take_over(self, backend: StoreBackend, restored: RestoreJob) -> tuple[KeyIndex, ValueCache]:
         before = self.index, self.cache
         self.backend = backend
-        self.rows = backend.pending_of(KEY_BUCKET)
+        backend.lend_pending(KEY_BUCKET, self._take_rows)
         self.index = restored.index
         self.cache = ValueCache(self.cache.size_max)
         self._live = self.index.live
@@ -129,6 +129,9 @@ class Store:
         if restored.scheduled > restored.compact_revision:
             self.begin_compaction(restored.scheduled, with_hash=False)
         return before
+
+    def _take_rows(self, rows: dict[bytes, bytes | None]) -> None:
+        self.rows = rows
 
     @property
     def key_count(self) -> int:

@@ -5,7 +5,7 @@ Source: etcd 3.6 etcdutl/etcdutl/hashkv_command.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from balsad.env import Disk
@@ -33,7 +33,6 @@ class _ReadOnly:
     def __init__(self, path: str, view: View) -> None:
         self.path = path
         self._view = view
-        self._changes: dict[bytes, dict[bytes, bytes | None]] = {}
 
     def create_bucket(self, bucket: bytes) -> None:
         pass
@@ -44,8 +43,8 @@ class _ReadOnly:
     def delete(self, bucket: bytes, key: bytes) -> None:
         pass
 
-    def pending_of(self, bucket: bytes) -> dict[bytes, bytes | None]:
-        return self._changes.setdefault(bucket, {})
+    def lend_pending(self, bucket: bytes, take: Callable[[dict[bytes, bytes | None]], None]) -> None:
+        take({})
 
     def get(self, bucket: bytes, key: bytes) -> bytes | None:
         return self._view.get(bucket, key) if bucket in self._view.buckets else None

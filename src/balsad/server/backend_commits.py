@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from balsad.server.disposal import Disposal
+
 if TYPE_CHECKING:
     from balsad.storage import Backend, CommitJob
 
@@ -44,6 +46,7 @@ class BackendCommits:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
+        self._disposal = Disposal()
         self._committed: list[Callable[[], None]] = []  # wait for the commit under way
         self._next: list[Callable[[], None]] = []  # wait for one that has yet to begin
         self._is_telling = False
@@ -158,6 +161,9 @@ class BackendCommits:
                 job.finish()
             except Exception as finish_error:
                 error = finish_error
+            else:
+                if job.is_large:
+                    self._disposal.take(job)
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -25,147 +24,13 @@ from balsad.storage.bolt.page import KEY_SIZE_MAX
 from balsad.storage.bolt.runs import LeafRun, leaf_runs
 from balsad.storage.bolt.snapshot import BackendSnapshot
 from balsad.storage.bolt.tree import Stretch, stretch_of
-from balsad.storage.bolt.tx import FILL_APPEND, FILL_DEFAULT, WriteTx
-from balsad.storage.errors import StorageError, os_error
+from balsad.storage.bolt.tx import WriteTx
+from balsad.storage.commit_job import CommitJob
+from balsad.storage.errors import os_error
 from balsad.storage.overlay import Changes, Overlay
 
 BATCH_LIMIT: Final = 10_000
-_STEP_APPENDS: Final = 1000
-_STEP_CHANGES: Final = 100
-_STEP_BYTES: Final = 1 << 19
-_STEP_BRANCHES: Final = 100
-_STEP_SPANS: Final = 2000
 _CHANGED_AT_ONCE: Final = 1000
-
-
-class CommitJob:
-    """One commit under way. `step` until it gives True, then `flush`, then `finish`; any of it may raise StorageError.
-
-    `step` and `finish` belong to the thread that owns the backend, `flush` may run in any one.
-    """
-
-    __slots__ = (
-        "_append",
-        "_backend",
-        "_bucket",
-        "_built",
-        "_finished",
-        "_flushed",
-        "_lock",
-        "_names",
-        "_position",
-        "_release",
-        "_sealed",
-        "_sorted_keys",
-        "_sorted_values",
-        "_tx",
-    )
-
-    def __init__(self, backend: Backend, tx: WriteTx, release: list[tuple[int, int]], names: list[bytes]) -> None:
-        self._backend = backend
-        self._tx = tx
-        self._release = release
-        self._names = names  # buckets still to do, the next one last
-        self._bucket = b""
-        self._sorted_keys: list[bytes] = []
-        self._sorted_values: list[bytes | None] = []
-        self._position = 0
-        self._append = False
-        self._sealed = False
-        self._built = False
-        self._flushed = False
-        self._finished = False
-        self._lock = threading.Lock()
-
-    def step(self) -> bool:
-        """Build some more, for a few milliseconds at most. True once all pages are built."""
-        if self._built:
-            return True
-        try:
-            self._step()
-        except BaseException as error:
-            # What was built so far cannot be taken back: the free pages are changed.
-            database = self._backend.database
-            if isinstance(error, StorageError):
-                database.failure = error
-            else:
-                database.failure = StorageError(database.path, f"a commit broke off: {error}")
-            raise
-        return self._built
-
-    def _step(self) -> None:
-        if self._release:
-            freelist = self._backend.database.freelist
-            for start, length in self._release[-_STEP_SPANS:]:
-                freelist.add(start, length)
-            del self._release[-_STEP_SPANS:]
-        elif self._position < len(self._sorted_keys):
-            self._apply_some()
-        elif self._names:
-            self._bucket = self._names.pop()
-            overlay = self._backend.in_flight[self._bucket]
-            changes = overlay.changes
-            self._sorted_keys = sorted(changes)
-            self._sorted_values = [changes[key] for key in self._sorted_keys]
-            self._position = 0
-            self._append = bool(changes) and self._tx.is_append(self._bucket, self._sorted_keys[0])
-        elif not self._sealed:
-            self._tx.seal()
-            self._sealed = True
-        else:
-            self._built = self._tx.encode(_STEP_BRANCHES)
-
-    def _apply_some(self) -> None:
-        start = self._position
-        count = len(self._sorted_keys)
-        if start and not self._append:
-            # Deletes of old revisions come first, then the puts, which are after all there is.
-            self._append = self._tx.is_append(self._bucket, self._sorted_keys[start])
-        end = min(start + (_STEP_APPENDS if self._append else _STEP_CHANGES), count)
-        values = self._sorted_values
-        size = 0
-        for i in range(start, end):
-            value = values[i]
-            if value is not None:
-                size += len(value)
-                if size > _STEP_BYTES:
-                    end = i + 1
-                    break
-        fill = FILL_APPEND if self._bucket == schema.KEY else FILL_DEFAULT
-        self._tx.update(self._bucket, self._sorted_keys, values, start, end, fill)
-        self._position = end
-        if end == count:
-            self._tx.settle(self._bucket)
-
-    def flush(self) -> None:
-        """Write the pages and the meta, each followed by a barrier. Safe beside puts and reads of the owner.
-
-        Raises: StorageError; the backend takes no more commits then.
-        """
-        with self._lock:
-            if not self._flushed:
-                assert self._built, "flush before all is built"
-                self._backend.database.write(self._tx)
-                self._flushed = True
-
-    @property
-    def is_flushed(self) -> bool:
-        return self._flushed
-
-    def finish(self) -> None:
-        """Show the new state. Without effect when somebody had to finish the commit earlier."""
-        if self._finished:
-            return
-        assert self._flushed, "finish before flush"
-        self._finished = True
-        self._backend.finished(self, self._tx)
-
-    def complete(self) -> None:
-        """All that is left to do, at once; waits for a flush under way elsewhere."""
-        while not self.step():
-            pass
-        self.flush()
-        self.finish()
 
 
 class Backend:
@@ -177,6 +42,7 @@ class Backend:
         "_pending",
         "_size",
         "_size_in_use",
+        "_takers",
         "batch_limit",
         "before_commit",
         "commit_count",
@@ -205,6 +71,7 @@ class Backend:
         self.in_flight: dict[bytes, Overlay] = {}
         self._pending: dict[bytes, Overlay] = {name: Overlay({}) for name in database.view.buckets}
         self._created: list[bytes] = []
+        self._takers: dict[bytes, Callable[[Changes], None]] = {}
         self._job: CommitJob | None = None
         self._size = 0
         self._size_in_use = 0
@@ -235,8 +102,15 @@ class Backend:
     def create_bucket(self, bucket: bytes) -> None:
         """Make a bucket, unless there is one."""
         if bucket not in self._pending:
-            self._pending[bucket] = Overlay({})
+            self._renew(bucket)
             self._created.append(bucket)
+
+    def _renew(self, bucket: bytes) -> None:
+        """Begin anew with the bucket's pending changes; what they were is left as it is."""
+        overlay = self._pending[bucket] = Overlay({})
+        taker = self._takers.get(bucket)
+        if taker is not None:
+            taker(overlay.changes)
 
     def put(self, bucket: bytes, key: bytes, value: bytes) -> None:
         """Set a key. Raises: BucketNotFoundError."""
@@ -270,13 +144,21 @@ class Backend:
     def pending_of(self, bucket: bytes) -> Changes:
         """The changes of a bucket that no commit has taken yet, for writing into directly: key to value, or to None.
 
-        The very same dict for the whole life of the bucket; commits empty it. Entries may be set, never taken out.
+        The next commit takes it, and there is another one then. Entries may be set, never taken out.
         Raises: BucketNotFoundError.
         """
         try:
             return self._pending[bucket].changes
         except KeyError:
             raise BucketNotFoundError(self.path, bucket) from None
+
+    def lend_pending(self, bucket: bytes, take: Callable[[Changes], None]) -> None:
+        """Call `take` with what `pending_of` gives, now and whenever that is another dict; one taker for a bucket.
+
+        Raises: BucketNotFoundError.
+        """
+        take(self.pending_of(bucket))
+        self._takers[bucket] = take
 
     @property
     def pending_ops(self) -> int:
@@ -432,15 +314,16 @@ class Backend:
         names: list[bytes] = []
         for name, overlay in self._pending.items():
             if overlay.changes:
-                self.in_flight[name] = Overlay(overlay.changes.copy())
-                overlay.clear()
+                self.in_flight[name] = overlay
                 names.append(name)
+        for name in names:
+            self._renew(name)
         job = CommitJob(self, tx, release, names)
         self._job = job
         return job
 
-    def finished(self, job: CommitJob, tx: WriteTx) -> None:
-        """For CommitJob alone: take over the state it wrote."""
+    def finished(self, job: CommitJob, tx: WriteTx) -> list[Changes]:
+        """For CommitJob alone: take over the state it wrote. Gives the changes that nobody needs any more."""
         assert job is self._job
         self.database.publish(tx)
         in_flight, self.in_flight = self.in_flight, {}
@@ -449,6 +332,8 @@ class Backend:
         self._note_size()
         if self.on_commit is not None:
             self.on_commit(in_flight)
+            return []
+        return [overlay.changes for overlay in in_flight.values()]
 
     def commit(self) -> None:
         """Bring all that was put to the disk, before returning. A job under way is finished first.

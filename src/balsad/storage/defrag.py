@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final
 
-from balsad.storage.backend import Backend, CommitJob
+from balsad.storage.backend import Backend
 from balsad.storage.bolt.bulk import BulkWriter
 from balsad.storage.bolt.db import Database, lock
 from balsad.storage.bolt.page import may_hold_buckets
 from balsad.storage.bolt.tree import View
+from balsad.storage.commit_job import CommitJob
 from balsad.storage.errors import StorageError, os_error
 from balsad.storage.overlay import Changes, Overlay
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 STEP_LEAVES: Final = 200
 _STEP_BRANCHES: Final = 50
+_STEP_CHANGES: Final = 20_000
 BUFFER_BYTES: Final = 4 << 20
 CATCH_UP_CHANGES: Final = 50_000
 """What was committed meanwhile is committed to the new file in pieces of so many changes, and one commit's more."""
@@ -180,15 +182,8 @@ class DefragJob:
         """Commit to the new file what was committed to the old one."""
         commit = self._commit
         if commit is None:
-            taken = 0
-            while self._since and taken < CATCH_UP_CHANGES:
-                gone, changed = self._since.popleft()
-                for name in gone:
-                    copy.delete_bucket(name)
-                for name, changes in changed.items():
-                    copy.create_bucket(name)
-                    copy.pending_of(name).update(changes)
-                    taken += len(changes)
+            if not self._take_over_noted(copy):
+                return Next.STEP
             if not self._since:
                 for name in self._backend.database.view.buckets:
                     copy.create_bucket(name)
@@ -201,6 +196,30 @@ class DefragJob:
         commit.finish()
         self._commit = None
         return Next.STEP
+
+    def _take_over_noted(self, copy: Backend) -> bool:
+        """Put some of what was noted into the new file's pending changes; True when they are to be committed.
+
+        That is at the end of a commit to the old file only: what is half of one must never be the state of a file.
+        """
+        taken = 0
+        while self._since and copy.pending_ops < CATCH_UP_CHANGES:
+            gone, changed = self._since[0]
+            while gone:
+                copy.delete_bucket(gone.pop())
+            while changed:
+                name, changes = changed.popitem()
+                copy.create_bucket(name)
+                pending = copy.pending_of(name)
+                while changes and taken < _STEP_CHANGES:
+                    key, value = changes.popitem()
+                    pending[key] = value
+                    taken += 1
+                if changes:
+                    changed[name] = changes
+                    return False
+            self._since.popleft()
+        return True
 
     def switch(self) -> Next:
         """Go on with the new file, after `step` said so and without a commit under way; until `close` none may begin.

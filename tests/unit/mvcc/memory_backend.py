@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from balsad.mvcc.faces import Run, Stretch
 
@@ -18,8 +18,8 @@ class MemoryBackend:
     def create_bucket(self, bucket: bytes) -> None:
         self.buckets.setdefault(bucket, {})
 
-    def pending_of(self, bucket: bytes) -> dict[bytes, bytes | None]:
-        return self.buckets[bucket]
+    def lend_pending(self, bucket: bytes, take: Callable[[dict[bytes, bytes | None]], None]) -> None:
+        take(self.buckets[bucket])
 
     def put(self, bucket: bytes, key: bytes, value: bytes) -> None:
         self.buckets[bucket][key] = value

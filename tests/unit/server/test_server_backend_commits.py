@@ -90,6 +90,36 @@ def test_it_commits_early_when_much_waits(tmp_path: Path) -> None:
     in_loop(scenario())
 
 
+class Value(bytes):
+    """Counts how many of them are freed."""
+
+    freed = 0
+
+    def __del__(self) -> None:
+        Value.freed += 1
+
+
+def test_what_a_large_commit_leaves_is_freed_a_slice_in_a_turn(tmp_path: Path) -> None:
+    """To free a million keys takes as long as to make them."""
+
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            Value.freed = 0
+            for number in range(60_000):
+                w.backend.put(BUCKET, b"k%d" % number, Value(b"1"))
+            w.commits.after_batch()
+            most = before = 0
+            while Value.freed < 60_000:
+                await asyncio.sleep(0)
+                most = max(most, Value.freed - before)
+                before = Value.freed
+            assert most <= 10_000
+            assert w.failures == []
+            assert w.backend.get(BUCKET, b"k7") == b"1"
+
+    in_loop(scenario())
+
+
 @pytest.mark.parametrize("operations_max", [0, -1, 1])
 def test_no_batches_at_all(tmp_path: Path, operations_max: int) -> None:
     """--backend-batch-limit=-1 and the like: every batch of entries is committed."""

@@ -135,17 +135,21 @@ def test_a_limited_scan_gathers_stretch_by_stretch(backend: Backend) -> None:
     job.complete()
 
 
-def test_the_pending_dict_stays_the_same_one(backend: Backend) -> None:
-    pending = backend.pending_of(KEY)
+def test_a_commit_takes_the_pending_dict_and_lends_another(backend: Backend) -> None:
+    lent: list[dict[bytes, bytes | None]] = []
+    backend.lend_pending(KEY, lent.append)
+    pending = lent[-1]
     pending[rev(5)] = b"five"
     assert backend.pending_ops == 3  # and two new buckets
     assert backend.scan(KEY, b"", None) == [(rev(5), b"five")]
 
     backend.commit()
     assert backend.pending_ops == 0
+    pending = lent[-1]
+    assert len(lent) == 2
+    assert backend.pending_of(KEY) is pending
     pending[rev(7)] = b"seven"
     pending[rev(6)] = b"six"
-    assert backend.pending_of(KEY) is pending
     assert backend.scan(KEY, b"", None) == [(rev(5), b"five"), (rev(6), b"six"), (rev(7), b"seven")]
     pending[rev(4)] = b"four"
     assert backend.scan(KEY, b"", None, 2) == [(rev(4), b"four"), (rev(5), b"five")]
@@ -158,6 +162,7 @@ def test_a_missing_bucket_is_an_error(backend: Backend) -> None:
         lambda: backend.delete(b"none", b"k"),
         lambda: backend.scan(b"none", b"", None),
         lambda: backend.pending_of(b"none"),
+        lambda: backend.lend_pending(b"none", lambda _: None),
     ):
         with pytest.raises(BucketNotFoundError, match="there is no bucket 'none'"):
             ask()
@@ -242,6 +247,63 @@ def test_a_large_batch_is_built_in_many_steps(backend: Backend) -> None:
     assert more_steps >= 2000 // 100
     assert large_steps >= 5
     assert check(backend.database.view, backend.database.freelist, strict=True) == []
+
+
+class ComparedKey(bytes):
+    """Counts how often any of them is compared."""
+
+    compared = 0
+
+    def __lt__(self, other: object) -> bool:
+        ComparedKey.compared += 1
+        return bytes.__lt__(self, other)  # type: ignore[operator]
+
+    __hash__ = bytes.__hash__
+
+
+def test_very_many_changes_are_put_in_order_in_pieces(backend: Backend) -> None:
+    """One transaction may bring a million, and nobody else is served while a step lasts."""
+    pending = backend.pending_of(KEY)
+    count = 60_000
+    for number in range(count):
+        pending[ComparedKey(rev(2 + number * 7919 % count))] = b"v"
+    job = backend.commit_job()
+    assert job is not None
+    most = 0
+    done = False
+    while not done:
+        ComparedKey.compared = 0
+        done = job.step()
+        most = max(most, ComparedKey.compared)
+    job.complete()
+
+    assert count < most < 16 * 20_000  # all at once: some 900,000
+    assert [key for key, _ in backend.scan(KEY, b"", None)] == [rev(number) for number in range(2, count + 2)]
+    assert check(backend.database.view, backend.database.freelist, strict=True) == []
+
+
+def test_the_memory_of_a_large_commit_is_given_back_in_pieces(backend: Backend) -> None:
+    backend.put(KEY, rev(1), b"v")
+    job = backend.commit_job()
+    assert job is not None
+    job.complete()
+    assert not job.is_large
+
+    for number in range(60_000):
+        backend.put(KEY, rev(2 + number), b"v")
+    job = backend.commit_job()
+    assert job is not None
+    job.complete()
+    backend.put(KEY, rev(70_000), b"later")
+
+    assert job.is_large
+    pieces = [job.shed(1000)]
+    while pieces[-1]:
+        pieces.append(job.shed(1000))
+    assert max(pieces) == 1000
+    assert sum(pieces) > 60_000
+    assert not job.is_large
+    assert len(backend.scan(KEY, b"", None)) == 60_002
 
 
 def test_a_commit_finishes_the_job_under_way(backend: Backend) -> None:

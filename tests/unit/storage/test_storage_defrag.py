@@ -174,6 +174,35 @@ def test_what_was_committed_meanwhile_is_caught_up_with_in_pieces(
     backend.close()
 
 
+def test_one_commit_of_very_much_is_caught_up_with_in_pieces_and_as_one(tmp_path: Path) -> None:
+    """One transaction may delete a million keys; no state of the file may hold half of it."""
+    backend = filled(tmp_path)
+    job = DefragJob(backend)
+    for number in range(50_000):
+        backend.put(KEY, rev(20_000 + number), b"v")
+    backend.commit()
+    backend.put(KEY, rev(20_000), b"later")
+    backend.commit()
+    before = content(backend)
+
+    most = taken = 0
+    following = Next.STEP
+    while following is not Next.SWITCH:
+        if following is Next.FLUSH:
+            job.flush()
+        following = job.step()
+        if job._copy is not None:
+            most = max(most, job._copy.pending_ops - taken)
+            taken = job._copy.pending_ops
+            if job._copy.committing and job._copy.commit_count == 0:
+                assert sum(len(overlay.changes) for overlay in job._copy.in_flight.values()) >= 50_000
+    finish(job, following)
+
+    assert most <= 20_003  # and three buckets
+    assert content(backend) == before
+    backend.close()
+
+
 def leaf_bodies(backend: Backend) -> list[bytes]:
     """The leaves without their numbers."""
     view = backend.database.view
