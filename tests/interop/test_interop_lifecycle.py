@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -310,3 +311,25 @@ def test_ports_are_held_from_the_start(tmp_path: Path) -> None:
             assert rpc.RangeResponse.FromString(answer).count == 300
         finally:
             client.close()
+
+
+@pytest.mark.parametrize(("name", "module"), [("etcd", "balsad.config"), ("etcdctl", "balsad.ctl.command")])
+def test_who_interrupts_a_program_that_is_still_being_loaded_sees_no_traceback(
+    tmp_path: Path, name: str, module: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+""")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(name)), "version"],
+        capture_output=True,
+        timeout=60,
+        env={**clean_environment(), "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
