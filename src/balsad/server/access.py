@@ -4,6 +4,8 @@ A token names a user; without one, the common name of a client certificate does,
 if `--client-cert-auth` is set. A simple token says in which log entry it was
 made: a member that has not applied that entry yet lets the request wait.
 
+A token that nobody has is refused while authentication is off, too: all simple ones are, then.
+
 Source: etcd server/etcdserver/v3_server.go (AuthInfoFromCtx, doSerialize), server/auth/store.go.
 """
 
@@ -27,7 +29,7 @@ from balsad.errors import (
 if TYPE_CHECKING:
     from balsad.auth import AuthStore
     from balsad.env import Clock
-    from balsad.transport import Call
+    from balsad.transport import Call, Headers
 
 WAITING_MAX: Final = 10_000
 _BEARER: Final = b"Bearer "
@@ -39,6 +41,10 @@ _BARE_WORDS: Final[dict[type[RequestError], str]] = {
     UserEmptyError: "auth: user name is empty",
     UserNotFoundError: "auth: user not found",
 }
+
+
+def shows_token(headers: Headers) -> bool:
+    return b"token" in headers.metadata or b"authorization" in headers.metadata
 
 
 class Access:
@@ -61,11 +67,11 @@ class Access:
 
     def must_wait(self, call: Call) -> bool:
         """Whether this member can't tell yet who asks."""
-        return self.auth.enabled and self._index_of(call) > self._applied_index()
+        return self._index_of(call) > self._applied_index()
 
     def when_known(self, call: Call, go_on: Callable[[], None]) -> None:
         """Call `go_on` as soon as this member can tell who asks. Raises: TooManyRequestsError."""
-        index = self._index_of(call) if self.auth.enabled else 0
+        index = self._index_of(call)
         if index <= self._applied_index():
             go_on()
             return
@@ -95,6 +101,10 @@ class Access:
         """Who the member itself is when it needs permission."""
         return Identity(ROOT, self.auth.revision) if self.auth.enabled else ANONYMOUS
 
+    def must_identify(self, call: Call) -> bool:
+        """Whether it matters who asks: authentication is on, or a token is shown that may be nobody's."""
+        return self.auth.enabled or shows_token(call.headers)
+
     def _token(self, call: Call) -> bytes | None:
         metadata = call.headers.metadata
         token = metadata.get(b"token")
@@ -108,12 +118,12 @@ class Access:
 
     def _identity(self, call: Call) -> Identity:
         auth = self.auth
-        if not auth.enabled:
-            return ANONYMOUS
         token = self._token(call)
         if token is not None:
             clock = self._clock
             return auth.identify(token.decode("utf-8", "replace"), now=clock.monotonic(), unix_now=clock.time())
+        if not auth.enabled:
+            return ANONYMOUS
         # A gateway shows its own certificate, which says nothing of who stands behind it.
         if self._client_cert_auth and call.connection.secure and b"grpcgateway-accept" not in call.headers.metadata:
             return Identity(call.peer_name, auth.revision)
@@ -160,7 +170,7 @@ class Access:
 
     def may_watch(self, call: Call, key: bytes, end: bytes) -> bool:
         """Whether a watch of this range may begin; whoever is not known yet may not."""
-        if not self.auth.enabled:
+        if not self.must_identify(call):
             return True
         try:
             self.auth.check_range(self._identity(call), key, end)

@@ -220,7 +220,7 @@ class Service:
 
     def _submit(self, field: str, request: Any, call: Call, done: Callable[[Result], None] | None = None) -> None:
         """Propose it on behalf of whoever calls; `done` gets the result in place of the call."""
-        if self.auth.enabled:
+        if self.access.must_identify(call):
             self.access.identify(call, lambda who: self._propose(field, request, call, done, who))
         else:
             self._propose(field, request, call, done, None)

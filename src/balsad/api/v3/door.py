@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from balsad.errors import InternalError, NoLeaderError, NotSupportedForLearnerError
 from balsad.observe.cells import Counter
+from balsad.server.access import shows_token
 
 if TYPE_CHECKING:
     from balsad.server.service import Service
@@ -25,11 +26,12 @@ MessageT = TypeVar("MessageT", bound=Message)
 class Caller:
     """What a header block says of its requests."""
 
-    __slots__ = ("requests", "requires_leader")
+    __slots__ = ("requests", "requires_leader", "shows_token")
 
-    def __init__(self, requests: Counter, requires_leader: bool) -> None:
+    def __init__(self, requests: Counter, requires_leader: bool, shows_token: bool) -> None:
         self.requests = requests
         self.requires_leader = requires_leader
+        self.shows_token = shows_token
 
 
 class Door:
@@ -37,7 +39,7 @@ class Door:
         self._service = service
         self.client_requests: dict[tuple[str, str], Counter] = {}
 
-    def admit(self, headers: Headers, *, kind: str = "unary", serves_learner: bool = False) -> None:
+    def admit(self, headers: Headers, *, kind: str = "unary", serves_learner: bool = False) -> Caller:
         """Raises: NoLeaderError, NotSupportedForLearnerError."""
         caller: Caller | None = headers.memo
         if caller is None:
@@ -49,6 +51,7 @@ class Door:
         # Who leads is no learner: the members need not be looked through for every request.
         if not serves_learner and not service.driver.is_leader and service.is_learner:
             raise NotSupportedForLearnerError
+        return caller
 
     def _caller(self, headers: Headers, kind: str) -> Caller:
         metadata = headers.metadata
@@ -56,7 +59,7 @@ class Door:
         # A client may send what it likes: a bounded number of distinct versions is counted apart.
         key = (kind, version if len(self.client_requests) < 64 else "unknown")
         counter = self.client_requests.setdefault(key, Counter())
-        return Caller(counter, metadata.get(b"hasleader") == b"true")
+        return Caller(counter, metadata.get(b"hasleader") == b"true", shows_token(headers))
 
 
 def decode(message: type[MessageT], raw: bytes) -> MessageT:

@@ -58,7 +58,7 @@ class KvApi:
         if not self._service.reads_are_free:
             return None
         caller: Caller | None = headers.memo
-        if caller is None:
+        if caller is None or caller.shows_token:
             return None
         caller.requests.value += 1
         self.ranges += 1
@@ -115,7 +115,7 @@ class KvApi:
                 fail(call, error)
                 return
             try:
-                if self._auth.enabled:
+                if self._service.access.must_identify(call):
                     self._service.access.read(call, check, answer)
                 else:
                     message = answer()
@@ -132,9 +132,9 @@ class KvApi:
     # Writes.
 
     def put(self, call: Call, raw: bytes) -> None:
-        self._door.admit(call.headers)
+        caller = self._door.admit(call.headers)
         plain = plain_put(raw)
-        if plain is not None and not self._auth.enabled:
+        if plain is not None and not self._auth.enabled and not caller.shows_token:
             self._service.put_plain(call, raw, plain[0], plain[1])
             return
         request = decode(rpc_pb2.PutRequest, raw)
@@ -152,7 +152,7 @@ class KvApi:
         if not self._service.reads_are_free:
             return None
         caller: Caller | None = headers.memo
-        if caller is None:
+        if caller is None or caller.shows_token:
             return None
         plain = read_txn(raw, self._operations_max)
         if plain is None or not plain.is_readonly:
@@ -163,17 +163,17 @@ class KvApi:
         caller.requests.value += 1
         return plain_txn.read(self._store, plain, self._header_at, self._tally)
 
-    def _plain_txn(self, raw: bytes) -> PlainTxn | None:
+    def _plain_txn(self, raw: bytes, caller: Caller) -> PlainTxn | None:
         if raw is self._read_raw:
             plain = self._read_txn
             self._read_raw = b""
             self._read_txn = None
             return plain
-        return None if self._auth.enabled else read_txn(raw, self._operations_max)
+        return None if self._auth.enabled or caller.shows_token else read_txn(raw, self._operations_max)
 
     def txn(self, call: Call, raw: bytes) -> None:
-        self._door.admit(call.headers)
-        plain = self._plain_txn(raw)
+        caller = self._door.admit(call.headers)
+        plain = self._plain_txn(raw, caller)
         if plain is not None:
             if plain.is_readonly:
                 self._read(
