@@ -23,7 +23,7 @@ from typing import Final
 from balsad.raft.codec import MessageReader, decode_entry, decode_message, encode_entry, encode_message
 from balsad.raft.kinds import MSG_APP, MSG_HEARTBEAT
 from balsad.raft.messages import Entry, Message
-from balsad.wire import WireError
+from balsad.wire import LAST, MORE, WireError, uvarint
 
 FRAME_BYTES_MAX: Final = 512 << 20
 """The largest message that a stream carries."""
@@ -92,12 +92,7 @@ class EncodedEntries:
         # Entries are shared between messages, never changed: the same ends mean the same run.
         if count == self._count and self._first is entries[0] and self._last is entries[-1]:
             return self._data
-        parts = [count.to_bytes(8, "big")]
-        for entry in entries:
-            encoded = encode_entry(entry)
-            parts.append(len(encoded).to_bytes(8, "big"))
-            parts.append(encoded)
-        data = b"".join(parts)
+        data = b"".join([count.to_bytes(8, "big"), *_encode_run(entries)])
         self._first = entries[0]
         self._last = entries[-1]
         self._count = count
@@ -109,6 +104,37 @@ class EncodedEntries:
         self._first = self._last = None
         self._count = 0
         self._data = b""
+
+
+def _encode_run(entries: list[Entry]) -> list[bytes]:
+    """The pieces of entries, each with its length before it. This runs for each put."""
+    parts: list[bytes] = []
+    kind = -1
+    term = -1
+    high = -1  # an index above its low 14 bits
+    head = rest = b""
+    head_size = 0
+    for entry in entries:
+        payload = entry.data
+        size = len(payload)
+        index = entry.index
+        if not size or index < 16384:
+            encoded = encode_entry(entry)
+            parts.append(len(encoded).to_bytes(8, "big"))
+            parts.append(encoded)
+            continue
+        if index >> 14 != high or entry.term != term or entry.type != kind:
+            kind = entry.type
+            term = entry.term
+            high = index >> 14
+            head = b"\x08%b\x10%b\x18" % (uvarint(kind), uvarint(term))
+            rest = uvarint(high) + b'"'
+            head_size = len(head) + 2 + len(rest)
+        length = LAST[size] if size < 16384 else uvarint(size)
+        whole = head_size + len(length) + size
+        parts.append(b"%b%b%b%b%b" % (whole.to_bytes(8, "big"), head, MORE[index & 16383], rest, length))
+        parts.append(payload)
+    return parts
 
 
 class AppEncoder:
@@ -266,6 +292,10 @@ class AppDecoder(_Decoder):
         entries = self._entries
         left = self._entries_left
         room = self._frame_bytes_max - self._entries_bytes
+        term = self._term
+        index = self._index + len(entries)
+        high = -1  # an index above its low 14 bits
+        head = rest = b""
         while left:
             start = pos + 8
             if start > end:
@@ -278,7 +308,29 @@ class AppDecoder(_Decoder):
             if stop > end:
                 self._need = 8 + size
                 break
-            entries.append(decode_entry(data[start:stop]))
+            # They mostly look as the next place in this term does, where every number is written the shortest way.
+            index += 1
+            if index >> 14 != high:
+                high = index >> 14
+                head = b"\x08\x00\x10%b\x18" % uvarint(term)
+                rest = uvarint(high) + b'"'
+            prefix = b"%b%b%b" % (head, MORE[index & 16383], rest)
+            if high and data.startswith(prefix, start):
+                at = start + len(prefix)
+                length = -1
+                if at + 2 < stop:
+                    length = data[at]
+                    at += 1
+                    if length > 127:
+                        length += (data[at] << 7) - 128
+                        at += 1
+                # A third byte of the length, and whatever else there may be, does not end where the payload would.
+                if at + length == stop and length < 16384:
+                    entries.append(Entry(0, term, index, data[at:stop]))
+                else:
+                    entries.append(decode_entry(data[start:stop]))
+            else:
+                entries.append(decode_entry(data[start:stop]))
             room -= 8 + size
             left -= 1
             pos = stop

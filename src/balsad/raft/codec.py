@@ -44,6 +44,8 @@ _FLAG: Final = (b"\x00", b"\x01")
 # A message that carries no snapshot: etcd 3.5 writes an empty one all the same.
 _EMPTY_SNAPSHOT: Final = b"\x12\x08\x0a\x02\x28\x00\x10\x00\x18\x00"
 _NO_SNAPSHOT: Final = b"\x4a\x0a" + _EMPTY_SNAPSHOT
+# How an entry begins that is proposed to a leader: it has no place yet.
+_PROPOSED: Final = b'\x08\x00\x10\x00\x18\x00"'
 # Neither a snapshot nor a refusal.
 _PLAIN: Final = _NO_SNAPSHOT + b"\x50\x00\x58\x00"
 
@@ -364,6 +366,12 @@ def encode_message(message: Message) -> bytes:
         return b"%b\x40%b%b" % (head, uvarint(message.commit), _PLAIN)
     parts = [head]
     for entry in message.entries:
+        size = len(entry.data)
+        if size and not (entry.type or entry.term or entry.index):
+            length = uvarint(size)
+            parts.append(b"\x3a%b%b%b" % (uvarint(size + len(length) + len(_PROPOSED)), _PROPOSED, length))
+            parts.append(entry.data)
+            continue
         encoded = encode_entry(entry)
         parts += [b"\x3a", uvarint(len(encoded)), encoded]
     parts += [b"\x40", uvarint(message.commit)]
@@ -399,8 +407,18 @@ def _decode_fields(message: Message, data: bytes, pos: int, depth: int, has_snap
         if tag >= 128:
             tag, pos = read_uvarint(data, pos - 1)
         if tag == _BYTES_7:
-            encoded, pos = _read_bytes(data, pos)
-            message.entries.append(decode_entry(encoded))
+            size, pos = read_uvarint(data, pos)
+            stop = pos + size
+            if stop > end:
+                raise WireError("unexpected end of message")
+            if data.startswith(_PROPOSED, pos):
+                size, at = read_uvarint(data, pos + len(_PROPOSED))
+                if at + size == stop:
+                    message.entries.append(Entry(0, 0, 0, data[at:stop]))
+                    pos = stop
+                    continue
+            message.entries.append(decode_entry(data[pos:stop]))
+            pos = stop
         elif tag == 0x08:
             message.type, pos = read_uvarint(data, pos)
         elif tag == 0x10:

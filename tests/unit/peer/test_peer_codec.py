@@ -23,7 +23,8 @@ from balsad.peer.codec import (
     is_link_heartbeat,
 )
 from balsad.raft import Entry, Message, MessageType
-from balsad.raft.codec import encode_message
+from balsad.raft.codec import decode_entry, encode_entry, encode_message
+from balsad.wire import WireError
 
 RECORDED = Path(__file__).parent / "recorded"
 LEADER, FOLLOWER = 0xAC06284A9F29D10C, 0x357B571546E31DB8
@@ -265,3 +266,54 @@ def test_link_heartbeats_are_those_without_sender_and_target() -> None:
     assert is_link_heartbeat(Message(MessageType.HEARTBEAT))
     assert not is_link_heartbeat(Message(MessageType.HEARTBEAT, to=1, from_=2))
     assert not is_link_heartbeat(Message(MessageType.APP))
+
+
+SIZES = (0, 1, 100, 127, 128, 129, 16383, 16384, 16385)
+
+
+@pytest.mark.parametrize("first", [1, 126, 16380, 2**21 - 3, 2**28 - 3, 2**42 - 3])
+def test_entries_are_written_as_one_by_one_and_read_back(first: int) -> None:
+    entries = [Entry(0, 3, first + at, bytes(size)) for at, size in enumerate(SIZES)]
+    entries += [
+        Entry(1, 3, first + len(SIZES), b"change"),
+        Entry(0, 300, first + len(SIZES) + 1, b"later"),
+        Entry(0, 300, first + len(SIZES) + 2, b""),
+    ]
+    encoded = [encode_entry(entry) for entry in entries]
+    body = len(entries).to_bytes(8, "big") + b"".join([len(one).to_bytes(8, "big") + one for one in encoded])
+    assert EncodedEntries().of(entries) == body
+    decoder = AppDecoder(FOLLOWER, LEADER)
+    decoder.feed(AppEncoder(EncodedEntries()).encode(Message(MessageType.APP, term=3, index=first - 1, log_term=2)))
+    (message,) = decoder.feed(b"\x01" + body + (7).to_bytes(8, "big"))
+    assert message.entries == entries
+    assert (message.index, message.commit) == (first - 1, 7)
+
+
+@given(
+    first=st.sampled_from([1, 16380, 70_000, 2**40]),
+    sizes=st.lists(st.sampled_from(SIZES[:6]), min_size=1, max_size=4),
+    at=st.integers(0, 400),
+    put_there=st.binary(max_size=3),
+)
+def test_an_entry_that_looks_otherwise_is_read_as_it_stands(
+    first: int, sizes: list[int], at: int, put_there: bytes
+) -> None:
+    """Whatever bytes stand where the next place in the log was expected mean what they mean alone."""
+    encoded = [bytearray(encode_entry(Entry(0, 3, first + n, bytes(size)))) for n, size in enumerate(sizes)]
+    broken = encoded[at % len(encoded)]
+    broken[at % len(broken) : at % len(broken) + len(put_there)] = put_there
+    expected: list[Entry] | None
+    try:
+        expected = [decode_entry(bytes(one)) for one in encoded]
+    except WireError:
+        expected = None
+    decoder = AppDecoder(FOLLOWER, LEADER)
+    decoder.feed(AppEncoder(EncodedEntries()).encode(Message(MessageType.APP, term=3, index=first - 1, log_term=2)))
+    body = b"".join([len(one).to_bytes(8, "big") + one for one in encoded])
+    frame = b"\x01" + len(encoded).to_bytes(8, "big") + body + bytes(8)
+    if expected is None:
+        with pytest.raises(FrameError):
+            decoder.feed(frame)
+    else:
+        (message,) = decoder.feed(frame)
+        assert message.entries == expected

@@ -37,7 +37,7 @@ from balsad.raft.messages import (
     Message,
     Snapshot,
 )
-from balsad.wire import WireError
+from balsad.wire import WireError, uvarint
 
 uint64 = st.integers(0, 2**64 - 1) | st.integers(0, 300)
 blobs = st.binary(max_size=300)
@@ -304,3 +304,26 @@ def test_a_reader_that_knows_beginnings_reads_the_same(several: list[Message], d
                     reader.decode(one)
             else:
                 assert encode_message(reader.decode(one)) == expected
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 127, 128, 16383, 16384]), min_size=1, max_size=3),
+    at=st.integers(0, 300),
+    put_there=st.binary(max_size=3),
+)
+def test_proposals_are_written_and_read_as_entries_alone_are(sizes: list[int], at: int, put_there: bytes) -> None:
+    """They have no place in the log yet, which is looked for as it is written."""
+    message = Message(2, 1, 2, entries=[Entry(0, 0, 0, bytes(size)) for size in sizes])
+    encoded = encode_message(message)
+    assert encoded == generated_message(message).SerializeToString()
+    assert decode_message(encoded).entries == message.entries
+    broken = bytearray(encode_entry(message.entries[0]))
+    broken[at % len(broken) : at % len(broken) + len(put_there)] = put_there
+    one = b"\x3a" + uvarint(len(broken)) + bytes(broken)
+    try:
+        alone = decode_entry(bytes(broken))
+    except WireError:
+        with pytest.raises(WireError):
+            decode_message(one)
+    else:
+        assert decode_message(one).entries == [alone]

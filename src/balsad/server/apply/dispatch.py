@@ -36,7 +36,7 @@ from balsad.server.apply.tally import Tally
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
 from balsad.stand_in import mypyc_attr
 from balsad.v2store import is_request as is_v2_request
-from balsad.wire import bytes_field, read_uvarint
+from balsad.wire import bytes_field
 
 if TYPE_CHECKING:
     from balsad.lease import Lessor
@@ -552,8 +552,8 @@ class Applier:
 
 def _plain_size(raw: bytes, value_at: int) -> int:
     """Of key and value together."""
-    size, _ = read_uvarint(raw, value_at)
-    return raw[1] + size
+    rest = len(raw) - value_at
+    return raw[1] + rest - (1 if rest <= 128 else 2 if rest <= 16385 else 3)
 
 
 @cache

@@ -166,7 +166,10 @@ def encode_batch(entries: list[Entry], hard_state: HardState | None, crc: int) -
         if large:
             crc = crc32c(large, crc)
             size += len(large)
-        crc_varint = uvarint(crc)
+        if crc >= 268435456:
+            crc_varint = MORE[crc & 16383] + MORE[crc >> 14 & 16383] + LAST[crc >> 28]
+        else:
+            crc_varint = uvarint(crc)
         size_varint = LAST[size] if size < 16384 else uvarint(size)
         size += 4 + len(crc_varint) + len(size_varint)
         frame_head = _FRAME_HEADS.get(size)
