@@ -233,6 +233,13 @@ async def run(config: ServerConfig, env: Env) -> None:
             paged = RpcServer(limits=_limits(config, shares), scheduler=loop)
             paged.serves_grpc = server.serves_http = False
         _mount(member, server, paged, monitoring, links)
+
+        def hang_up() -> None:
+            for each in (server, paged, monitoring):
+                each.abort()
+            peer_listener.close()
+
+        member.hang_up_by(hang_up)
         listeners: list[Listener] = []
         try:
             for url, bound in peers:

@@ -2,6 +2,7 @@
 
 FAULT is JSON:
     {"op": "pwrite", "path": "/wal/", "errno": 28, "when": FILE}    calls of `op` on paths with that in them fail
+    {..., "after": 0.3}                                             and they take so many seconds
     {"short": 100}                                                  every write takes only so many bytes
     {"wait": "helper"}                                              a process of its own waits for the log's disk
 """
@@ -12,6 +13,7 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,10 +35,12 @@ class FaultyDisk(RealDisk):
         self._errno = fault.get("errno", errno.EIO)
         self._when = fault.get("when", "")
         self._short = fault.get("short", 0)
+        self._after_s = fault.get("after", 0.0)
         self._paths: dict[int, str] = {}
 
     def _check(self, op: str, path: str) -> None:
         if op == self._op and self._part in path and os.path.exists(self._when):
+            time.sleep(self._after_s)
             raise OSError(self._errno, os.strerror(self._errno))
 
     def open(self, path: str, flags: int, mode: int = 0o600) -> int:

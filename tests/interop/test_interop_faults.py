@@ -15,13 +15,16 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from balsad.env.real import RealDisk
 from balsad.proto import rpc_pb2 as rpc
+from balsad.storage import Backend, schema
 from tests.interop.faulty_member import faulty
 from tests.interop.servers import Member, balsad, copy_data_dir, etcdutl, real, start
 from tests.interop.v3 import V3, connect
@@ -91,6 +94,49 @@ def test_a_disk_that_fails(tmp_path: Path, op: str, part: str, number: int, flag
         assert found[:acknowledged] == [b"fault%04d" % count for count in range(acknowledged)]
         # The one that was refused may have happened, no other.
         assert len(found) <= acknowledged + 1
+
+
+@pytest.mark.parametrize("kind", ["put", "txn"])
+def test_nobody_sees_what_the_log_could_not_sync(tmp_path: Path, kind: str) -> None:
+    """Writes are applied while the disk takes the log: when its sync fails, that is neither told nor stored."""
+    trigger = tmp_path / "fail"
+    data = tmp_path / "data"
+    # A commit of the database is due by the time the sync fails.
+    who = faulty(op="fdatasync", path=".wal", errno=errno.EIO, when=str(trigger), after=0.5)
+    with start(who, data) as member, contextlib.ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+        clients = [stack.enter_context(connect(member.address)) for _ in range(6)]
+        writer, watcher, *readers = clients
+        watch = watcher.watch(rpc.WatchCreateRequest(key=b"a"))
+        assert watch.next().created
+        for client in clients:
+            client.range(b"a")
+        writer.put(b"before", b"1")
+        time.sleep(0.3)  # committed
+        trigger.touch()
+        seen = pool.submit(watch.next)
+        put = rpc.PutRequest(key=b"a", value=b"untold")
+        if kind == "put":
+            written = pool.submit(writer.call, "KV/Put", put, rpc.PutResponse)
+        else:
+            txn = rpc.TxnRequest(success=[rpc.RequestOp(request_put=put)])
+            written = pool.submit(writer.call, "KV/Txn", txn, rpc.TxnResponse)
+        time.sleep(0.2)  # the sync is under way
+        read = [pool.submit(reader.range, b"a") for reader in readers]
+
+        for told in (written, seen, *read):
+            error = told.exception(END_S)
+            assert isinstance(error, grpc.RpcError), told.result()
+            assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert member.process.wait(END_S) == 1
+        assert ".wal" in last_words(member)
+
+    backend = Backend.open(RealDisk(), str(db(data)))
+    try:
+        rows = [value for _, value in backend.scan(schema.KEY, b"\0", None)]
+    finally:
+        backend.close()
+    assert any(b"before" in row for row in rows)
+    assert not any(b"untold" in row for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ class Disk(Protocol):
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int: ...
 
+    def begin_write(self, fd: int, offset: int, count: int) -> None:
+        """Have the disk begin with what was written there, and wait for nothing: a hint, which promises nothing."""
+
     def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int: ...
 
     def fsync(self, fd: int) -> None: ...

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from balsad.env.protocols import Env, Mapping
+from balsad.env.writeback import begin_write
 
 
 class RealClock:
@@ -32,6 +33,7 @@ class RealDisk:
     pwrite = staticmethod(os.pwrite)
     fsync = staticmethod(os.fsync)
     fdatasync = staticmethod(os.fdatasync)
+    begin_write = staticmethod(begin_write)
     ftruncate = staticmethod(os.ftruncate)
     exists = staticmethod(os.path.exists)
     is_dir = staticmethod(os.path.isdir)

@@ -375,6 +375,16 @@ class Member:
         """`flush` writes the answers that piled up on the connections."""
         self.driver.flush = flush
 
+    def hang_up_by(self, hang_up: Callable[[], None]) -> None:
+        """`hang_up` drops all connections at once, with the answers that piled up on them."""
+
+        def over(error: Exception) -> None:
+            hang_up()
+            self.commits.halt()
+            self.booted.backend.refuse(error)
+
+        self.driver.hang_up = over
+
     def _before_commit(self) -> None:
         """The backend is about to commit: what it holds must be known as committed to the WAL first."""
         self.driver.write_hard_state()

@@ -362,6 +362,9 @@ class SimDisk:
 
     fdatasync = fsync
 
+    def begin_write(self, fd: int, offset: int, count: int) -> None:
+        """What was written may survive a power cut anyway."""
+
     def ftruncate(self, fd: int, length: int) -> None:
         file, path = self._file(fd)
         self._step("truncate", path, self.volume.write_s)

@@ -26,7 +26,7 @@ from balsad.storage.bolt.snapshot import BackendSnapshot
 from balsad.storage.bolt.tree import Stretch, stretch_of
 from balsad.storage.bolt.tx import WriteTx
 from balsad.storage.commit_job import CommitJob
-from balsad.storage.errors import os_error
+from balsad.storage.errors import StorageError, os_error
 from balsad.storage.overlay import Changes, Overlay
 
 BATCH_LIMIT: Final = 10_000
@@ -457,6 +457,14 @@ class Backend:
                 self._pending[name] = Overlay({})
         self._note_size()
         return retired
+
+    def refuse(self, error: Exception) -> None:
+        """Commit nothing any more: what is pending may be nowhere else."""
+        if self.database.failure is None:
+            if isinstance(error, StorageError):
+                self.database.failure = error
+            else:
+                self.database.failure = StorageError(self.path, f"nothing is stored after: {error}")
 
     def abandon(self) -> None:
         """Give the file back without another write. No commit may be under way elsewhere."""

@@ -122,6 +122,12 @@ class RpcServer:
         """
         await listener.drain(self, grace_s)
 
+    def abort(self) -> None:
+        """Drop every connection, with what is queued on it, and take no more."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.abort()
+
     def flush(self) -> None:
         """Write what calls queued, once per connection."""
         dirty = self._dirty

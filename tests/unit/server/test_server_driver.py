@@ -36,6 +36,8 @@ class FakeWal(Wal):
         # A Wal by its type alone: it has no disk and no files.
         self.told = told
         self.slow = False
+        self.is_quick = False
+        self.sync_error: StorageError | None = None
         self.error: StorageError | None = None
         self.done: Callable[[], None] | None = None
         self.state: HardState | None = None
@@ -46,6 +48,7 @@ class FakeWal(Wal):
         entries: list[Entry],
         must_sync: bool = True,
         done: Callable[[], None] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
         assert self.done is None, "the save before this one is not done"
         if self.error is not None:
@@ -55,6 +58,12 @@ class FakeWal(Wal):
         self.told.append(("save", [entry.data for entry in entries]))
         if done is None:
             return
+        if self.is_quick:
+            if meanwhile is not None:
+                meanwhile()
+            self.told.append(("sync",))
+            if self.sync_error is not None:
+                raise self.sync_error
         if self.slow:
             self.done = done
         else:
@@ -79,9 +88,22 @@ class FakeApplier(Applier):
     def set_term(self, term: int) -> None:
         pass
 
-    def apply(self, entries: list[Entry], waiting: dict[int, Pending], *, only_requests: bool = False) -> None:
+    def apply(
+        self,
+        entries: list[Entry],
+        waiting: dict[int, Pending],
+        *,
+        only_requests: bool = False,
+        only_plain: bool = False,
+    ) -> None:
         if self.error is not None:
             raise self.error
+        if only_plain:
+            entries = list(
+                itertools.takewhile(lambda entry: entry.context is not None and entry.context.field == "plain", entries)
+            )
+            if not entries:
+                return
         if only_requests:
             entries = list(itertools.takewhile(lambda entry: entry.context is not None, entries))
             if not entries:
@@ -190,6 +212,59 @@ def test_what_one_turn_brought_is_one_batch() -> None:
         assert set(world.told[3:]) <= {("flush",)}
         assert world.answers == {number: [b"entry %d" % number] for number in range(3)}
         assert not world.driver.waiting
+
+    in_world(scenario)
+
+
+def test_what_is_plain_is_applied_while_the_disk_writes_and_told_when_it_has() -> None:
+    async def scenario(world: World) -> None:
+        world.wal.is_quick = True
+        for number, field in enumerate(("plain", "plain", "put", "plain")):
+            world.propose(number, field=field)
+
+        await turns()
+
+        batch = [b"entry %d" % number for number in range(4)]
+        steps = [("save", batch), ("apply", batch[:2]), ("sync",), ("apply", batch), ("flush",)]
+        assert [step for step in world.told if step[0] != "apply"][:3] == [steps[0], steps[2], steps[4]]
+        assert world.told[:5] == steps
+        assert world.answers == {number: [batch[number]] for number in range(4)}
+        assert world.log.last_index() == world.driver.committed_index == world.applier.applied_index
+
+    in_world(scenario)
+
+
+def test_who_does_not_agree_alone_applies_nothing_ahead() -> None:
+    async def run() -> None:
+        world = leader_of_two()
+        world.wal.is_quick = True
+        world.told.clear()
+        world.propose(1, field="plain")
+        await turns()
+        assert world.steps("save") == [[b"entry 1"]]
+        assert world.steps("apply") == []
+
+    in_loop(run())
+
+
+def test_after_a_failed_sync_all_are_hung_up_on_before_anybody_can_be_told() -> None:
+    async def scenario(world: World) -> None:
+        world.wal.is_quick = True
+        world.wal.sync_error = StorageError("/wal", "fdatasync: input/output error")
+        world.driver.hang_up = lambda error: world.told.append(("hang up", error, len(world.failures)))
+        world.propose(1, field="plain")
+
+        await turns()
+
+        assert world.told == [
+            ("save", [b"entry 1"]),
+            ("apply", [b"entry 1"]),
+            ("sync",),
+            ("hang up", world.wal.sync_error, 0),
+        ]
+        assert world.failures == [world.wal.sync_error]
+        with pytest.raises(StoppedError):
+            world.propose(2)
 
     in_world(scenario)
 

@@ -15,6 +15,7 @@ from balsad.env.real import RealDisk
 from balsad.raft.messages import ConfState, Entry, HardState
 from balsad.storage import StorageError
 from balsad.storage.wal import (
+    HELPER,
     INLINE,
     NO_SYNC,
     SEGMENT_BYTES,
@@ -325,6 +326,64 @@ def test_what_must_be_synced(path: str, hard_state: HardState | None, batch: lis
     wal.save(hard_state, batch, must_sync=False)
 
     assert disk.syncs == syncs
+    wal.close()
+
+
+class NotingDisk(RealDisk):
+    """Says what was done to files, in which order."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, int, int]] = []
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:  # type: ignore[override]
+        self.done.append(("write", offset, len(data)))
+        return os.pwrite(fd, data, offset)
+
+    def begin_write(self, fd: int, offset: int, count: int) -> None:  # type: ignore[override]
+        self.done.append(("begin", offset, count))
+        super().begin_write(fd, offset, count)
+
+    def fdatasync(self, fd: int) -> None:  # type: ignore[override]
+        self.done.append(("sync", 0, 0))
+        os.fdatasync(fd)
+
+
+def test_work_is_done_between_the_write_and_the_sync(path: str) -> None:
+    disk = NotingDisk()
+    wal = Wal.create(disk, path, WHOSE, SMALL)
+    wal.save(HardState(1, 1, 0), [entry(1)])
+    before = wal._offset
+    disk.done.clear()
+
+    wal.save(None, [entry(2)], True, lambda: disk.done.append(("done", 0, 0)), lambda: disk.done.append(("work", 0, 0)))
+
+    size = wal._offset - before
+    assert disk.done == [
+        ("write", before, size),
+        ("begin", before, size),
+        ("work", 0, 0),
+        ("sync", 0, 0),
+        ("done", 0, 0),
+    ]
+    wal.close()
+
+
+@pytest.mark.parametrize("sync", [HELPER, NO_SYNC])
+def test_no_work_is_done_ahead_of_a_sync_that_others_do(path: str, sync: str) -> None:
+    """The event loop goes on while a helper waits for the disk: nobody may find what is not there yet."""
+    wal = Wal.create(DISK, path, WHOSE, WalOptions(sync=sync))
+    worked: list[str] = []
+    wal.save(HardState(1, 1, 0), [entry(1)], True, lambda: None, lambda: worked.append("ahead"))
+    assert worked == []
+    wal.abandon()
+
+
+def test_a_change_of_segment_is_not_waited_for_with_work(path: str) -> None:
+    wal = Wal.create(DISK, path, WHOSE, WalOptions(sync=INLINE, segment_bytes=1000))
+    worked: list[str] = []
+    wal.save(HardState(1, 1, 0), [entry(1, 1, bytes(2000))], True, lambda: None, lambda: worked.append("ahead"))
+    assert len(wal.segment_paths) == 2
+    assert worked == []
     wal.close()
 
 

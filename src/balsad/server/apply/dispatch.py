@@ -118,10 +118,18 @@ class Applier:
 
     # A batch.
 
-    def apply(self, entries: list[Entry], waiting: dict[int, Pending], *, only_requests: bool = False) -> None:
+    def apply(
+        self,
+        entries: list[Entry],
+        waiting: dict[int, Pending],
+        *,
+        only_requests: bool = False,
+        only_plain: bool = False,
+    ) -> None:
         """Apply `entries` and resolve those of `waiting` that waited for them.
 
-        With `only_requests` it ends before the first that is not a request made here.
+        With `only_requests` it ends before the first that is not a request made here, with `only_plain` before the
+        first that is not a plain put or txn, which change nothing but the store and answer calls.
         """
         index = self.applied_index
         if entries[0].index > index + 1:
@@ -140,6 +148,8 @@ class Applier:
                 at = self._apply_puts(entries, at, waiting)
             elif pending is not None and pending.field == PLAIN_TXN:
                 at = self._apply_txns(entries, at, waiting)
+            elif only_plain:
+                return
             else:
                 end = at
                 if pending is None and entry.index > self.consistent_index:
