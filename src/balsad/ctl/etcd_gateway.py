@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import socket
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import urlsplit
 
-from balsad.ctl.command import Command, execute
-from balsad.ctl.console import EXIT_ERROR, Console, Exit, leave
+from balsad.ctl.command import Command
+from balsad.ctl.console import EXIT_ERROR, Console, Exit
+from balsad.ctl.etcd_command import run
 from balsad.ctl.flags import BOOL, DURATION, STRING, STRINGS, Flag, FlagSet
 from balsad.go_quote import quote_go
 from balsad.observe import get_logger, logs
@@ -54,36 +53,7 @@ def make_root() -> Command:
 
 def main(arguments: Sequence[str]) -> None:
     """Run `etcd gateway ...` and end the process."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    console = Console()
-    try:
-        status = execute(
-            make_root(),
-            console,
-            list(arguments[1:]),
-            usage,
-            lambda command, console, _: _start(command, console, arguments),
-            last_words=last_words,
-        )
-    except Exit as ended:
-        status = ended.status
-    leave(console, status)
-
-
-def usage(command: Command, console: Console, to_stderr: bool) -> None:
-    from balsad.ctl.usage import cobra_usage
-
-    if not to_stderr:
-        console.print(f"{command.short}\n")
-    cobra_usage(command, console, to_stderr)
-
-
-def last_words(console: Console, text: str) -> None:
-    """What is wrong with the command line, once more, and no line's end."""
-    console.flush()
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    run(make_root(), arguments, lambda command, console: _start(command, console, arguments))
 
 
 def _start(command: Command, console: Console, arguments: Sequence[str]) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from balsad.ctl.command import Command, execute
-from balsad.ctl.console import EXIT_ERROR, Console, Exit, leave
-from balsad.ctl.etcd_gateway import discovered_endpoints, last_words, usage
+from balsad.ctl.command import Command
+from balsad.ctl.console import EXIT_ERROR, Console, Exit
+from balsad.ctl.etcd_command import run
+from balsad.ctl.etcd_gateway import discovered_endpoints
 from balsad.ctl.flags import Flag, FlagSet
 from balsad.ctl.grpc_proxy_flags import FLAGS
 from balsad.go_quote import quote_go
@@ -42,21 +42,7 @@ def make_root() -> Command:
 
 def main(arguments: Sequence[str]) -> None:
     """Run `etcd grpc-proxy ...` and end the process."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    console = Console()
-    try:
-        status = execute(
-            make_root(),
-            console,
-            list(arguments[1:]),
-            usage,
-            lambda command, console, _: _start(command, console),
-            last_words=last_words,
-        )
-    except Exit as ended:
-        status = ended.status
-    leave(console, status)
+    run(make_root(), arguments, _start)
 
 
 def _start(command: Command, console: Console) -> None:
