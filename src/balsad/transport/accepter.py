@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from balsad.observe.logs import get_logger
+from balsad.transport.handshake_errors import handshake_error
 
 log = get_logger(__name__)
 
@@ -89,7 +90,7 @@ class Accepter:
                 self._take_a_rest(REST_S)
                 return
             try:
-                client, _ = self._socket.accept()
+                client, address = self._socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -100,11 +101,11 @@ class Accepter:
                 log.warning("cannot accept more clients for now", extra={"error": error})
                 self._take_a_rest(OUT_OF_DESCRIPTORS_REST_S)
                 return
-            task = self._loop.create_task(self._welcome(client), name="client")
+            task = self._loop.create_task(self._welcome(client, address), name="client")
             self.under_way.add(task)
             task.add_done_callback(self.under_way.discard)
 
-    async def _welcome(self, client: socket.socket) -> None:
+    async def _welcome(self, client: socket.socket, address: Any) -> None:
         try:
             client.setblocking(False)
             if client.family != socket.AF_UNIX:
@@ -113,9 +114,13 @@ class Accepter:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
             await self._loop.connect_accepted_socket(self._make_protocol, client, **self._tls)
-        except OSError:
+        except OSError as error:
             # Gone, or it cannot shake hands: an ssl.SSLError is one of these, and so is a TimeoutError.
             client.close()
+            if self._tls:
+                # However many there are in a second, the log takes a hundred of them and then one in a hundred.
+                facts = {"remote-addr": _text(address), "server-name": "", "error": handshake_error(error)}
+                log.warning("rejected connection", extra=facts)
         except asyncio.CancelledError:
             client.close()
             raise
@@ -128,3 +133,11 @@ class Accepter:
         self._rest = None
         self._loop.add_reader(self._socket.fileno(), self._accept)
         self._accept()
+
+
+def _text(address: Any) -> str:
+    """A peer's address as Go writes it."""
+    if not isinstance(address, tuple):
+        return "@"
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
