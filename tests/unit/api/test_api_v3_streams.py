@@ -13,6 +13,7 @@ from balsad.api.v3 import lease as lease_api
 from balsad.api.v3 import maintenance as maintenance_api
 from balsad.api.v3 import watch as watch_api
 from balsad.api.v3.door import Door
+from balsad.api.v3.led_streams import FORGET_AT, LedStreams
 from balsad.auth import encode_hash, hash_password, new_salt
 from balsad.proto import rpc_pb2 as rpc
 from tests.unit.server.server_kit import Clock, Running, in_loop, new_call, running
@@ -58,6 +59,81 @@ def put(life: Running, key: bytes, value: bytes = b"v") -> None:
     write.put(key, value, 0)
     write.end()
     life.member.service.feed_watchers()
+
+
+# Without a leader
+
+
+def test_streams_that_require_a_leader_end_when_there_is_none_for_three_election_timeouts(tmp_path: Path) -> None:
+    """etcd monitorLeader."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            led = LedStreams(life.member.service)
+            client, renewals = WatchClient(life), new_call()
+            client.create()
+            led.add(client.call.given, client.stream)
+            led.add(
+                renewals.given, lease_api.LeaseApi(life.member.service, client.api._door).keep_alive(renewals.given)
+            )
+            driver = life.member.driver
+
+            # No turn of the loop comes between: each look is as that of the timer, an election timeout later.
+            driver.leader = 0
+            led.look()
+            led.look()
+            driver.leader = life.member.service.member_id
+            led.look()
+            driver.leader = 0
+            led.look()
+            led.look()
+            assert (client.call.status, renewals.status) == (None, None)
+            led.look()
+            assert (client.call.status, renewals.status) == ((14, "etcdserver: no leader"),) * 2
+            assert life.member.store.watchers.watcher_count == 0
+            assert len(led) == 0
+            driver.leader = life.member.service.member_id
+
+    in_loop(scenario())
+
+
+def test_only_streams_that_require_a_leader_end_without_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            strict, easy = WatchClient(life, hasleader=b"true"), WatchClient(life)
+            for client in (strict, easy):
+                client.create()
+            renewals = new_call(hasleader=b"true")
+            lease_api.LeaseApi(life.member.service, Door(life.member.service)).keep_alive(renewals.given)
+            life.member.driver.leader = 0
+            while strict.call.status is None or renewals.status is None:
+                await asyncio.sleep(0.01)
+            assert (strict.call.status, renewals.status) == ((14, "etcdserver: no leader"),) * 2
+            assert easy.call.status is None
+            assert life.member.store.watchers.watcher_count == 1
+            life.member.driver.leader = life.member.service.member_id
+
+    in_loop(scenario())
+
+
+def test_streams_that_require_a_leader_and_are_over_are_forgotten(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            led = LedStreams(life.member.service)
+            handler = WatchClient(life).stream
+            kept, over = new_call(), new_call()
+            led.add(kept.given, handler)
+            over.closed = True
+            for _ in range(10 * FORGET_AT):
+                led.add(over.given, handler)
+                assert len(led) <= FORGET_AT
+            led.look()
+            assert len(led) == 1
+            kept.closed = True
+            led.look()
+            assert len(led) == 0
+
+    in_loop(scenario())
 
 
 # Watching

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from balsad.api.v3.led_streams import LedStreams
 from balsad.errors import InternalError, NoLeaderError, NotSupportedForLearnerError
 from balsad.observe.cells import Counter
 from balsad.server.access import shows_token
 
 if TYPE_CHECKING:
     from balsad.server.service import Service
-    from balsad.transport import Headers
+    from balsad.transport import Call, Headers, StreamHandler
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -38,6 +39,7 @@ class Door:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.client_requests: dict[tuple[str, str], Counter] = {}
+        self._led = LedStreams(service)
 
     def admit(self, headers: Headers, *, kind: str = "unary", serves_learner: bool = False) -> Caller:
         """Raises: NoLeaderError, NotSupportedForLearnerError."""
@@ -52,6 +54,13 @@ class Door:
         if not serves_learner and not service.driver.is_leader and service.is_learner:
             raise NotSupportedForLearnerError
         return caller
+
+    def keep_led(self, call: Call, handler: StreamHandler) -> StreamHandler:
+        """An admitted stream; it ends when its client asked for a leader and there is none for long."""
+        caller: Caller = call.headers.memo
+        if caller.requires_leader:
+            self._led.add(call, handler)
+        return handler
 
     def _caller(self, headers: Headers, kind: str) -> Caller:
         metadata = headers.metadata

@@ -116,7 +116,7 @@ class LeaseApi:
 
     def keep_alive(self, call: Call) -> StreamHandler:
         self._door.admit(call.headers, kind="stream")
-        return _KeepAlive(self._service, call)
+        return self._door.keep_led(call, _KeepAlive(self._service, call))
 
 
 class _KeepAlive:

@@ -51,7 +51,7 @@ class WatchApi:
 
     def watch(self, call: Call) -> StreamHandler:
         self._door.admit(call.headers, kind="stream")
-        return _WatchCall(self, self._service, call)
+        return self._door.keep_led(call, _WatchCall(self, self._service, call))
 
 
 class _Wishes:
