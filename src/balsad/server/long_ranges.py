@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from balsad.errors import RequestError
 from balsad.merge_sort import MergeSort
@@ -41,11 +41,20 @@ _COUNTED_FOR: Final = 4
 """So many keys are counted in the time that one takes to be read."""
 
 
+class Reading(Protocol):
+    """A RangeJob, or some of them."""
+
+    @property
+    def current(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
 class _Running:
     __slots__ = ("calls", "job", "raw", "request", "work")
 
     def __init__(
-        self, job: RangeJob, work: Iterator[bytes], raw: bytes, request: rpc_pb2.RangeRequest, call: Call
+        self, job: Reading, work: Iterator[bytes], raw: bytes, request: rpc_pb2.RangeRequest | None, call: Call
     ) -> None:
         self.job = job
         self.work = work
@@ -79,6 +88,20 @@ class LongRanges:
             return False
         return not (is_few and store.knows_what_changed_since(revision))
 
+    def keys_of(self, request: rpc_pb2.RangeRequest) -> int:
+        """How many keys have to be looked at, at most."""
+        end = request.range_end
+        if not end:
+            return 1
+        store = self._store
+        revision = request.revision
+        few = 0 if request.count_only else fetched(request)
+        size = store.size_of(request.key, end, revision)
+        if not request.count_only and not few:
+            return size
+        is_old = store.compact_revision <= revision < store.head and revision > 0
+        return size if is_old and not store.knows_what_changed_since(revision) else min(size, few)
+
     def begin(self, call: Call, raw: bytes, request: rpc_pb2.RangeRequest) -> None:
         """Answer `call` later. Raises: CompactedError, FutureRevError."""
         for running in self._running:
@@ -93,9 +116,16 @@ class LongRanges:
             limit=fetched(request),
             count_only=request.count_only,
         )
+        self._run(_Running(job, self.work(job, request), raw, request, call))
+
+    def begin_work(self, call: Call, job: Reading, work: Iterator[bytes]) -> None:
+        """Answer `call` with the last that `work` gives, in turn with ranges; `job` is closed if it breaks off."""
+        self._run(_Running(job, work, b"", None, call))
+
+    def _run(self, running: _Running) -> None:
         if not self._running:
             self._loop.call_soon(self._step)
-        self._running.append(_Running(job, self._work(job, request), raw, request, call))
+        self._running.append(running)
 
     def _step(self) -> None:
         running = self._running.popleft()
@@ -126,13 +156,16 @@ class LongRanges:
             self._flush()
 
     def _answer(self, running: _Running, answer: bytes) -> None:
-        if running.job.current == self._store.current_revision:
+        if running.request is not None and running.job.current == self._store.current_revision:
             self._large.keep(running.raw, running.request, answer)
         for call in running.calls:
             call.respond(answer)
 
-    def _work(self, job: RangeJob, request: rpc_pb2.RangeRequest) -> Iterator[bytes]:
-        """Nothing after each slice, the answer in the end. Raises: CompactedError, FutureRevError."""
+    def work(self, job: RangeJob, request: rpc_pb2.RangeRequest, header: bytes = b"") -> Iterator[bytes]:
+        """Nothing after each slice, the answer in the end; with another `header` if need be.
+
+        Raises: CompactedError, FutureRevError.
+        """
         at_once = self.at_once
         while not job.step(at_once * _COUNTED_FOR if request.count_only else at_once):
             yield b""
@@ -147,7 +180,7 @@ class LongRanges:
                 kept_metas += some[1]
                 yield b""
             kvs, metas = kept, kept_metas
-        header = self._header.at(job.current)
+        header = header or self._header.at(job.current)
         if len(kvs) <= at_once:
             yield compose(request, header, kvs, metas, job.count)
             return

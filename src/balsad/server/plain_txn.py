@@ -46,9 +46,9 @@ serializable, and the RangeRequest of one that is more than a key."""
 
 
 class PlainTxn:
-    """A txn, read. `cost` is what its dearer branch may add to the backend."""
+    """A txn, read. `cost` is what its dearer branch may add to the backend, `has_ranges` of more than one key."""
 
-    __slots__ = ("compares", "cost", "failure", "is_readonly", "is_serializable", "success")
+    __slots__ = ("compares", "cost", "failure", "has_ranges", "is_readonly", "is_serializable", "success")
 
     def __init__(self, compares: list[Compare], success: list[Operation], failure: list[Operation]) -> None:
         self.compares = compares
@@ -57,6 +57,7 @@ class PlainTxn:
         self.cost = 0
         self.is_readonly = True
         self.is_serializable = True
+        self.has_ranges = False
 
 
 def read_txn(raw: bytes, operations_max: int) -> PlainTxn | None:
@@ -118,8 +119,11 @@ def _weigh(txn: PlainTxn, operations: list[Operation]) -> bool:
                 cost += len(value_field) - length_bytes(value_field)
         elif kind == DELETE:
             deletes += 1
-        elif not operation[5]:
-            txn.is_serializable = False
+        else:
+            if kind == RANGE:
+                txn.has_ranges = True
+            if not operation[5]:
+                txn.is_serializable = False
     if puts or deletes:
         txn.is_readonly = False
         if cost > txn.cost:

@@ -11,6 +11,7 @@ from balsad.proto import rpc_pb2
 from balsad.server.apply import plain_txn
 from balsad.server.apply import txn as txns
 from balsad.server.long_ranges import LongRanges
+from balsad.server.long_txns import LongTxns
 from balsad.server.plain_txn import PlainTxn, read_txn
 from balsad.server.propose import plain_put
 from balsad.server.ranges import LargeAnswers
@@ -38,6 +39,7 @@ class KvApi:
         self._tally = service.applier.counts
         self._large = LargeAnswers(service.store, service.header)
         self._long = LongRanges(service.store, service.header, self._large, flush=lambda: service.driver.flush())
+        self._long_txns = LongTxns(service.store, self._header_at, self._tally, self._long)
         self._operations_max = service.config.max_txn_ops
         # What `txn_now` has read and `txn` is to answer.
         self._read_raw = b""
@@ -160,6 +162,10 @@ class KvApi:
             self._read_raw = raw
             self._read_txn = plain
             return None
+        if plain.has_ranges and self._long_txns.is_long_plain(plain):
+            self._read_raw = raw
+            self._read_txn = plain
+            return None
         caller.requests.value += 1
         return plain_txn.read(self._store, plain, self._header_at, self._tally)
 
@@ -180,7 +186,7 @@ class KvApi:
                     call,
                     plain.is_serializable,
                     lambda who: self._service.applier.auth.check_txn(who, rpc_pb2.TxnRequest.FromString(raw)),
-                    lambda: plain_txn.read(self._store, plain, self._header_at, self._tally),
+                    lambda: self._answer_plain_txn(call, raw, plain),
                 )
             else:
                 self._service.txn_plain(call, raw, plain)
@@ -192,10 +198,22 @@ class KvApi:
                 call,
                 txns.is_serializable(request),
                 lambda who: self._service.applier.auth.check_txn(who, request),
-                lambda: txns.read(self._store, request, self._header_at, self._tally),
+                lambda: self._answer_txn(call, request),
             )
         else:
             self._service.txn(call, request)
+
+    def _answer_plain_txn(self, call: Call, raw: bytes, plain: PlainTxn) -> bytes | None:
+        if plain.has_ranges and self._long_txns.is_long_plain(plain):
+            self._long_txns.begin(call, rpc_pb2.TxnRequest.FromString(raw))
+            return None
+        return plain_txn.read(self._store, plain, self._header_at, self._tally)
+
+    def _answer_txn(self, call: Call, request: rpc_pb2.TxnRequest) -> bytes | None:
+        if self._long_txns.is_long(request):
+            self._long_txns.begin(call, request)
+            return None
+        return txns.read(self._store, request, self._header_at, self._tally)
 
     def compact(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)

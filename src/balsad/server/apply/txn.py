@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from balsad.proto import rpc_pb2
     from balsad.server.apply.tally import Tally
 
-_RANGE, _PUT, _DELETE, _TXN = 1, 2, 3, 4
+RANGE: Final = 1
+_PUT, _DELETE, _TXN = 2, 3, 4
 
 _VERSION: Final = 0
 _CREATE: Final = 1
@@ -150,14 +151,19 @@ def _check_ranges(store: Store, request: rpc_pb2.TxnRequest, path: Path) -> None
     _each(request, path, check)
 
 
-def read(store: Store, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes], tally: Tally) -> bytes:
-    """The TxnResponse to a txn of ranges alone. Raises: CompactedError, FutureRevError."""
+def begin_read(store: Store, request: rpc_pb2.TxnRequest, tally: Tally) -> tuple[Path, Sequence[rpc_pb2.RequestOp]]:
+    """Which branch a txn of ranges alone takes, and the ranges. Raises: CompactedError, FutureRevError."""
     path = choose(store, request)
     _check_ranges(store, request, path)
-    tally.add(path.compared + len(_branch(request, path)))
-    responses = [
-        (_RANGE, answer_range(store, operation.request_range, inner_header)) for operation in _branch(request, path)
-    ]
+    operations = _branch(request, path)
+    tally.add(path.compared + len(operations))
+    return path, operations
+
+
+def read(store: Store, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes], tally: Tally) -> bytes:
+    """The TxnResponse to a txn of ranges alone. Raises: CompactedError, FutureRevError."""
+    path, operations = begin_read(store, request, tally)
+    responses = [(RANGE, answer_range(store, operation.request_range, inner_header)) for operation in operations]
     return txn_answer(header(store.current_revision), path.succeeded, responses)
 
 
@@ -192,7 +198,7 @@ def _run(txn: WriteTxn, request: rpc_pb2.TxnRequest, path: Path, tally: Tally) -
     for operation in _branch(request, path):
         kind = operation.WhichOneof("request")
         if kind == "request_range":
-            responses.append((_RANGE, answer_range(txn, operation.request_range, inner_header)))
+            responses.append((RANGE, answer_range(txn, operation.request_range, inner_header)))
         elif kind == "request_put":
             responses.append((_PUT, kv.put_in_txn(txn, operation.request_put, tally)))
         elif kind == "request_delete_range":
