@@ -76,8 +76,12 @@ class ReadIndex:
             else:
                 self._confirmed.append((state.index, current.readers))
             # Whoever was answered may have asked already.
-            if self._gathering and self._round is None:
+            if self._gathering and not self._is_asking():
                 self._ask(current.asked_at)
+
+    def _is_asking(self) -> bool:
+        # Asked in a call: the compiled form holds `_round` for None where it was set to that, whoever was called since.
+        return self._round is not None
 
     def on_applied(self, index: int) -> None:
         self._applied_index = index
