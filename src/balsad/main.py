@@ -38,7 +38,7 @@ from balsad.config import (
 from balsad.discovery import discovers, find_initial_cluster
 from balsad.env.descriptors import descriptor_limit, raise_descriptor_limit
 from balsad.env.real import real_env
-from balsad.membership import IncompatibleVersionError
+from balsad.membership import IncompatibleVersionError, format_id
 from balsad.observe import log_loop_exception
 from balsad.observe.grpc_metrics import grpc_type
 from balsad.peer import (
@@ -248,6 +248,17 @@ async def run(config: ServerConfig, env: Env) -> None:
             if config.initial_corrupt_check and not member.booted.is_new:
                 await joint.corruption.check_start()
             published: asyncio.Future[None] = loop.create_future()
+            log.info(
+                "now serving peer/client/metrics",
+                extra={
+                    "local-member-id": format_id(member.service.member_id),
+                    "initial-advertise-peer-urls": _texts(config.initial_advertise_peer_urls),
+                    "listen-peer-urls": _texts(config.listen_peer_urls),
+                    "advertise-client-urls": _texts(config.advertise_client_urls),
+                    "listen-client-urls": _texts(config.listen_client_urls),
+                    "listen-metrics-urls": _texts(config.listen_metrics_urls),
+                },
+            )
             member.start(lambda: published.set_result(None))
             await _first(published, left, broken)
             if left.done():

@@ -111,6 +111,8 @@ def answer_vote_request(raft: Raft, message: Message) -> None:
         "log_term": message.log_term,
         "index": message.index,
         "vote": raft.vote,
+        "own_log_term": raft.log.last_term(),
+        "own_index": raft.log.last_index(),
     }
     # Learners vote too: one may have been made a voter and not know it yet, while its vote decides.
     if can_vote and raft.log.is_up_to_date(message.index, message.log_term):

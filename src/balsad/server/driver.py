@@ -55,6 +55,7 @@ from balsad.raft import (
 )
 from balsad.server.group_commit import CLIENTS_MAX, GroupCommit
 from balsad.server.propose import Pending
+from balsad.server.raft_words import leader_sentence, sentences
 from balsad.storage import StorageError
 from balsad.storage.wal import WalSnapshot
 
@@ -376,7 +377,8 @@ class Driver:
             ready = node.ready()
             self._stirred = True
             for event in ready.events:
-                raft_log.log(event.level, event.message, extra=event.facts)
+                for sentence in sentences(event.message, event.facts):
+                    raft_log.log(event.level, sentence)
             if not self._save(ready):
                 return  # `_on_saved` goes on from here
             self._finish(ready)
@@ -419,7 +421,7 @@ class Driver:
         """Write what must be durable before anything else happens. True when it is on disk now."""
         soft = ready.soft_state
         if soft is not None:
-            self._note_leader(soft.lead)
+            self._note_leader(soft.lead, (ready.hard_state or self.hard_state).term)
         if ready.messages and self.is_leader:
             self._send(ready.messages)
         hard = ready.hard_state
@@ -543,8 +545,9 @@ class Driver:
         if outgoing:
             self.links.send(outgoing)
 
-    def _note_leader(self, leader: int) -> None:
+    def _note_leader(self, leader: int, term: int) -> None:
         if leader != self.leader:
+            raft_log.info(leader_sentence(self.member_id, self.leader, leader, term))
             if leader:
                 self.leader_changes += 1
                 self.led_since = self._clock.monotonic()
