@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,9 +44,9 @@ from balsad.peer import (
     PeerClient,
     PeerTls,
     PeerTransport,
+    client_tls,
     connect_metrics,
     peer_server,
-    self_signed,
 )
 from balsad.peer.joining import check_not_bootstrapped, find_cluster
 from balsad.peer.joint import MemberPeers
@@ -63,12 +62,9 @@ from balsad.transport import (
     DESCRIPTORS_RESERVED,
     Limits,
     Listener,
-    RevocationList,
     RpcServer,
-    ServerTls,
     Shares,
     share_descriptors,
-    why_unusable,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +74,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TLS_VERSIONS: Final = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 DRAIN_S: Final = 0.5
 # What a put leaves behind is looked through twice, a few milliseconds' worth at a time, and then no more: to look
 # through a million keys' is a pause that is felt.
@@ -186,7 +181,7 @@ async def run(config: ServerConfig, env: Env) -> None:
             (url, _listen(url, sockets.enter_context(_bind(url, config)))) for url in config.listen_metrics_urls
         ]
         shares = _share_descriptors()
-        tls = _server_tls(config, env)
+        tls = client_tls(config, env)
         config = await _find_initial_cluster(config, env)
         initialized = env.disk.is_dir(config.member_dir)
         _warn_of_sizes(config)
@@ -401,58 +396,6 @@ def _warn_of_sizes(config: ServerConfig) -> None:
         )
 
 
-def _server_tls(config: ServerConfig, env: Env) -> ServerTls | None:
-    """What https listeners speak, if certificates are given or --auto-tls makes some. Raises: StartError."""
-    tls = config.client_tls
-    cert_file, key_file = tls.cert_file, tls.key_file
-    if tls.auto_tls and not tls.is_empty:
-        log.warning("ignoring client auto TLS since certs given")
-    elif tls.auto_tls:
-        hosts = [url.host for url in (*config.listen_client_urls, *config.listen_client_http_urls)]
-        folder = os.path.join(config.data_dir, "fixtures", "client")
-        years = config.self_signed_cert_validity_years
-        cert_file, key_file = self_signed(env.disk, env.clock.time(), folder, hosts, years)
-    for url in config.listen_client_urls:
-        if not url.is_secure and tls.client_cert_auth:
-            log.warning(
-                "scheme is HTTP while --client-cert-auth is enabled; ignoring client cert auth for this URL",
-                extra={"client-url": url.text},
-            )
-    urls = (*config.listen_client_urls, *config.listen_client_http_urls, *config.listen_metrics_urls)
-    secure = [url for url in urls if url.is_secure]
-    if tls.is_empty and not tls.auto_tls:
-        if secure:
-            raise StartError(f"cannot listen on TLS for {secure[0].address}: KeyFile and CertFile are not presented")
-        return None
-    if bool(tls.client_cert_file) != bool(tls.client_key_file) and secure:
-        raise StartError(
-            "ClientKeyFile and ClientCertFile must both be present or both absent: "
-            f"key: {tls.client_key_file}, cert: {tls.client_cert_file}]",
-            "listener failed",
-        )
-    made = ServerTls(
-        cert_file=cert_file,
-        key_file=key_file,
-        trusted_ca_file=tls.trusted_ca_file,
-        client_cert_auth=tls.client_cert_auth,
-        revocations=RevocationList(tls.crl_file) if tls.crl_file else None,
-        min_version=_TLS_VERSIONS[config.tls_min_version],
-        max_version=_TLS_VERSIONS[config.tls_max_version] if config.tls_max_version else None,
-        cipher_suites=config.cipher_suites,
-    )
-    unusable = why_unusable(made)
-    if unusable and secure:
-        raise StartError(unusable, "listener failed")
-    if unusable:
-        for url in config.listen_client_urls:
-            log.warning(
-                "scheme is HTTP while key and cert files are present; ignoring key and cert files",
-                extra={"client-url": url.text, "error": unusable},
-            )
-        return None
-    return made
-
-
 def _share_descriptors() -> Shares:
     """Raises: StartError. Source: embed configureClientListeners."""
     limit = descriptor_limit()
@@ -493,7 +436,7 @@ def serve_proxy(config: ServerConfig) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     env = real_env()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve_v2(config, env, _server_tls(config, env)))
+        runner.run(serve_v2(config, env, client_tls(config, env)))
     return 0
 
 

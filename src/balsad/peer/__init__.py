@@ -1,6 +1,7 @@
 """Member to member: etcd's peer protocol, so that members of both kinds make one cluster."""
 
 from balsad.peer.backend import DbSnapshot, HashKv, LeaseTimes, PeerBackend, RaftBackend
+from balsad.peer.client_tls import client_tls
 from balsad.peer.counts import PeerCounts, connect_metrics, copy_peer_counts
 from balsad.peer.http_answer import AnswerReader, BrokenAnswerError
 from balsad.peer.http_client import Dialer, DialError, dial_error, go_error, request_head
@@ -29,6 +30,7 @@ __all__ = [
     "RaftBackend",
     "RemoteCluster",
     "Versions",
+    "client_tls",
     "connect_metrics",
     "copy_peer_counts",
     "dial_error",

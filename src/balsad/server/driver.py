@@ -55,7 +55,7 @@ from balsad.raft import (
 )
 from balsad.server.group_commit import CLIENTS_MAX, GroupCommit
 from balsad.server.propose import Pending
-from balsad.server.raft_words import leader_sentence, sentences
+from balsad.server.raft_words import leader_sentence, tell
 from balsad.storage import StorageError
 from balsad.storage.wal import WalSnapshot
 
@@ -377,8 +377,7 @@ class Driver:
             ready = node.ready()
             self._stirred = True
             for event in ready.events:
-                for sentence in sentences(event.message, event.facts):
-                    raft_log.log(event.level, sentence)
+                tell(raft_log, event)
             if not self._save(ready):
                 return  # `_on_saved` goes on from here
             self._finish(ready)

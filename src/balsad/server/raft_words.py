@@ -6,9 +6,13 @@ Source: etcd raft/raft.go, raft/node.go.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from balsad.raft import Event
 
 _VOTER: Final = re.compile(r"(?<=[( ])[0-9a-f]+(?=[ )])")
 
@@ -44,6 +48,11 @@ _SENTENCES: Final = {
     ),
 }
 _IDS: Final = frozenset(("from", "lead", "node", "to", "vote"))
+
+
+def tell(log: logging.Logger, event: Event) -> None:
+    for sentence in sentences(event.message, event.facts):
+        log.log(event.level, sentence)
 
 
 def sentences(message: str, facts: Mapping[str, Any]) -> list[str]:
