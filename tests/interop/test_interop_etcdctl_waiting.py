@@ -187,6 +187,17 @@ def test_several_watches_at_once_and_progress(pair: list[Tool]) -> None:
     assert seen[0].out.endswith("progress notify: 3\nprogress notify: 3\n")
 
 
+@pytest.mark.parametrize("name", programs())
+def test_progress_is_told_to_who_watches_from_the_next_revision_on(name: str, tmp_path: Path) -> None:
+    """As a Kubernetes API server does after each list; nothing happens meanwhile."""
+    with start(program(name), tmp_path / "data", "--experimental-watch-progress-notify-interval=200ms") as server:
+        tool = Tool("theirs", tmp_path, {"etcdctl": [real_etcdctl()]}, server.address)
+        tool.run("etcdctl put a 1")
+        watch = Waiting(tool, "etcdctl watch a --progress-notify --rev 3")
+        watch.wait_for(2)
+        assert watch.end().out.startswith("progress notify: 2\nprogress notify: 2\n")
+
+
 def test_a_lock_is_held_until_a_signal_and_waits_for_its_turn(pair: list[Tool]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         seen = []

@@ -439,7 +439,11 @@ class WatchStream:
         self._hub.drop(watcher)
 
     def _is_told(self, watcher: Watcher) -> bool:
-        return watcher.state == SYNCED and self._hub._store.current_revision >= watcher.start_revision
+        """Whoever listed at the current revision and watches from the next one on, as a Kubernetes API server does, is
+        told: its client goes on from the revision it was told plus one, which is where it began. Further ahead that
+        would be too early. 3.5.1 tells them, too; 3.5.28 tells neither.
+        """
+        return watcher.state == SYNCED and self._hub._store.current_revision >= watcher.start_revision - 1
 
 
 def _size(batch: WatchBatch) -> int:

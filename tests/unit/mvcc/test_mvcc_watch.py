@@ -194,6 +194,20 @@ def test_progress_is_told_only_when_nothing_is_missing(store: Store, inbox: Inbo
     assert not inbox.stream.progress_if_synced()
 
 
+def test_progress_is_told_to_who_watches_from_the_next_revision_on(store: Store, inbox: Inbox) -> None:
+    put(store, b"a")
+    inbox.stream.watch(b"x", b"", 3)
+    inbox.stream.watch(b"x", b"", 4)
+
+    assert inbox.stream.request_progress(0)
+    # A client that was told goes on from there when it connects again, and would hear of what it never asked for.
+    assert not inbox.stream.request_progress(1)
+    put(store, b"a")
+    assert inbox.stream.request_progress(1)
+
+    assert [(to, batch.revision) for to, batch in inbox.batches] == [(0, 2), (1, 3)]
+
+
 @pytest.mark.parametrize("end", [b"", b"b"])
 def test_a_compacted_start_ends_the_watch(store: Store, inbox: Inbox, end: bytes) -> None:
     for _ in range(9):
