@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from balsad.auth import COST_DEFAULT, COST_MAX, COST_MIN, AuthStore, TokenOptionsError, make_tokens
 from balsad.config import StartError
-from balsad.config.versions import ETCD_VERSION
 from balsad.errors import RequestError
 from balsad.lease import Lessor
-from balsad.membership import Attributes, MemberChange, MemberRemoved, MemberUpdated, format_id
+from balsad.membership import Attributes, MemberChange, MemberRemoved, MemberUpdated
 from balsad.mvcc import Store
 from balsad.observe.metrics import Metrics
 from balsad.proto import rpc_pb2
@@ -27,7 +26,7 @@ from balsad.server.access import Access
 from balsad.server.alarms import Alarms
 from balsad.server.answers import HeaderBytes
 from balsad.server.apply.auth import AuthApplier
-from balsad.server.apply.cluster import ClusterApplier
+from balsad.server.apply.cluster import ClusterApplier, note_start
 from balsad.server.apply.dispatch import Applier
 from balsad.server.auto_compaction import AutoCompaction
 from balsad.server.backend_commits import BackendCommits
@@ -403,14 +402,7 @@ class Member:
 
     def start(self, ready: Callable[[], None]) -> None:
         """Replay the log, become leader, and call `ready` once the cluster has heard of this member."""
-        log.info(
-            "starting etcd server",
-            extra={
-                "local-member-id": format_id(self.service.member_id),
-                "local-server-version": ETCD_VERSION,
-                "cluster-version": self.service.cluster_version or "to_be_decided",
-            },
-        )
+        note_start(self.booted.cluster)
         fileno = self.booted.wal.fileno()
         if fileno >= 0:
             self._watch_wal(fileno, True)

@@ -38,6 +38,26 @@ _CLUSTER_FIELDS = frozenset(
 )
 
 
+def note_capabilities(version: Version) -> None:
+    """The line by which scripts tell that a cluster has formed. Source: server/etcdserver/api/capability.go."""
+    log.info("enabled capabilities for version", extra={"cluster-version": version.short()})
+
+
+def note_start(cluster: Cluster) -> None:
+    """Who starts, and of which version its cluster is known to be. Source: server/etcdserver/server.go."""
+    version = cluster.version
+    if version is not None:
+        note_capabilities(version)
+    log.info(
+        "starting etcd server",
+        extra={
+            "local-member-id": format_id(cluster.local_id),
+            "local-server-version": ETCD_VERSION,
+            "cluster-version": "to_be_decided" if version is None else version.short(),
+        },
+    )
+
+
 class ClusterApplier:
     def __init__(self, cluster: Cluster, tree: V2Store, clock: Clock) -> None:
         """`clock` only tells how long a v2 key has left when somebody looks; it decides nothing."""
@@ -139,5 +159,7 @@ class ClusterApplier:
                 "cluster-version": version.short(),
             },
         )
+        if version != before:
+            note_capabilities(version)
         if self.on_version is not None:
             self.on_version(version)
