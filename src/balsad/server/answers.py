@@ -125,7 +125,16 @@ def txn_answer(header: bytes, succeeded: bool, responses: Sequence[tuple[int, by
     if succeeded:
         parts.append(b"\x10\x01")
     for field, message in responses:
-        size = uvarint(len(message))
-        parts.append(b"\x1a" + uvarint(1 + len(size) + len(message)) + bytes((field << 3 | 2,)) + size)
+        parts.append(_response_head(field, len(message)))
         parts.append(message)
     return b"".join(parts)
+
+
+def _response_head(field: int, size: int) -> bytes:
+    digits = uvarint(size)
+    return b"\x1a" + uvarint(1 + len(digits) + size) + bytes((field << 3 | 2,)) + digits
+
+
+def range_response_head(size: int) -> bytes:
+    """What stands before a RangeResponse of so many bytes in a TxnResponse."""
+    return _response_head(1, size)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from balsad.errors import RequestError
@@ -116,7 +116,7 @@ class LongRanges:
             limit=fetched(request),
             count_only=request.count_only,
         )
-        self._run(_Running(job, self.work(job, request), raw, request, call))
+        self._run(_Running(job, self._work(job, request), raw, request, call))
 
     def begin_work(self, call: Call, job: Reading, work: Iterator[bytes]) -> None:
         """Answer `call` with the last that `work` gives, in turn with ranges; `job` is closed if it breaks off."""
@@ -161,8 +161,15 @@ class LongRanges:
         for call in running.calls:
             call.respond(answer)
 
-    def work(self, job: RangeJob, request: rpc_pb2.RangeRequest, header: bytes = b"") -> Iterator[bytes]:
-        """Nothing after each slice, the answer in the end; with another `header` if need be.
+    def _work(self, job: RangeJob, request: rpc_pb2.RangeRequest) -> Iterator[bytes]:
+        """Nothing after each slice, the answer in the end. Raises: CompactedError, FutureRevError."""
+        parts = yield from self.parts(job, request)
+        yield b"".join(parts)
+
+    def parts(
+        self, job: RangeJob, request: rpc_pb2.RangeRequest, header: bytes = b""
+    ) -> Generator[bytes, None, list[bytes]]:
+        """Nothing after each slice; returns the answer, in parts, with another `header` if need be.
 
         Raises: CompactedError, FutureRevError.
         """
@@ -182,8 +189,7 @@ class LongRanges:
             kvs, metas = kept, kept_metas
         header = header or self._header.at(job.current)
         if len(kvs) <= at_once:
-            yield compose(request, header, kvs, metas, job.count)
-            return
+            return [compose(request, header, kvs, metas, job.count)]
         is_descending = order_of(request) == DESCEND
         if request.sort_target == BY_KEY:
             kvs = kvs[::-1] if is_descending else kvs
@@ -220,4 +226,4 @@ class LongRanges:
             parts.append(range_rows(some_kvs))
             yield b""
         parts.append(range_answer(b"", [], more=more, count=job.count))
-        yield b"".join(parts)
+        return parts

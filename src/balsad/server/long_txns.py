@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from balsad.mvcc import RangeJob
-from balsad.server.answers import inner_header, txn_answer
-from balsad.server.apply.txn import RANGE, begin_read
+from balsad.server.answers import inner_header, range_response_head, txn_answer
+from balsad.server.apply.txn import begin_read
 from balsad.server.plain_txn import RANGE as LISTED
 from balsad.server.ranges import answer_range, fetched
 
@@ -71,12 +71,11 @@ class LongTxns:
         store = self._store
         path, operations = begin_read(store, request, self._tally)
         jobs = _Jobs(store.current_revision)
-        header = inner_header(jobs.current)
-        works: list[Iterator[bytes]] = []
+        ranges: list[tuple[rpc_pb2.RangeRequest, RangeJob | bytes]] = []
         for operation in operations:
             one = operation.request_range
             if not one.range_end:
-                works.append(iter((answer_range(store, one, inner_header),)))
+                ranges.append((one, answer_range(store, one, inner_header)))
                 continue
             # Of the present revision also for those whose turn comes after others have written.
             revision = one.revision if one.revision > 0 else jobs.current
@@ -84,15 +83,22 @@ class LongTxns:
                 store, one.key, one.range_end, revision=revision, limit=fetched(one), count_only=one.count_only
             )
             jobs.jobs.append(job)
-            works.append(self._long.work(job, one, header))
-        self._long.begin_work(call, jobs, self._work(jobs, path.succeeded, works))
+            ranges.append((one, job))
+        self._long.begin_work(call, jobs, self._work(jobs, path.succeeded, ranges))
 
-    def _work(self, jobs: _Jobs, succeeded: bool, works: list[Iterator[bytes]]) -> Iterator[bytes]:
-        answers: list[tuple[int, bytes]] = []
-        for work in works:
-            for answer in work:
-                if answer:
-                    answers.append((RANGE, answer))
+    def _work(
+        self, jobs: _Jobs, succeeded: bool, ranges: list[tuple[rpc_pb2.RangeRequest, RangeJob | bytes]]
+    ) -> Iterator[bytes]:
+        header = inner_header(jobs.current)
+        # All that is long is joined once, in the end.
+        parts = [txn_answer(self._header(jobs.current), succeeded, [])]
+        for request, job in ranges:
+            if isinstance(job, bytes):
+                answer = [job]
+            else:
+                answer = yield from self._long.parts(job, request, header)
                 yield b""
+            parts.append(range_response_head(sum(map(len, answer))))
+            parts += answer
         jobs.close()
-        yield txn_answer(self._header(jobs.current), succeeded, answers)
+        yield b"".join(parts)

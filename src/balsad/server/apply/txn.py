@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from balsad.proto import rpc_pb2
     from balsad.server.apply.tally import Tally
 
-RANGE: Final = 1
-_PUT, _DELETE, _TXN = 2, 3, 4
+_RANGE, _PUT, _DELETE, _TXN = 1, 2, 3, 4
 
 _VERSION: Final = 0
 _CREATE: Final = 1
@@ -163,7 +162,7 @@ def begin_read(store: Store, request: rpc_pb2.TxnRequest, tally: Tally) -> tuple
 def read(store: Store, request: rpc_pb2.TxnRequest, header: Callable[[int], bytes], tally: Tally) -> bytes:
     """The TxnResponse to a txn of ranges alone. Raises: CompactedError, FutureRevError."""
     path, operations = begin_read(store, request, tally)
-    responses = [(RANGE, answer_range(store, operation.request_range, inner_header)) for operation in operations]
+    responses = [(_RANGE, answer_range(store, operation.request_range, inner_header)) for operation in operations]
     return txn_answer(header(store.current_revision), path.succeeded, responses)
 
 
@@ -198,7 +197,7 @@ def _run(txn: WriteTxn, request: rpc_pb2.TxnRequest, path: Path, tally: Tally) -
     for operation in _branch(request, path):
         kind = operation.WhichOneof("request")
         if kind == "request_range":
-            responses.append((RANGE, answer_range(txn, operation.request_range, inner_header)))
+            responses.append((_RANGE, answer_range(txn, operation.request_range, inner_header)))
         elif kind == "request_put":
             responses.append((_PUT, kv.put_in_txn(txn, operation.request_put, tally)))
         elif kind == "request_delete_range":
