@@ -290,6 +290,10 @@ class Lessor:
     def exists(self, lease_id: int) -> bool:
         return lease_id in self._leases
 
+    def all_leases(self) -> list[Lease]:
+        """All leases, in no order."""
+        return list(self._leases.values())
+
     def leases(self) -> list[Lease]:
         """All leases, the first to end first."""
         return sorted(self._leases.values(), key=_expiry_order)

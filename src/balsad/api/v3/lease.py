@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from balsad.api.v3.door import Door, decode
+from balsad.api.v3.lease_lists import MANY, LeaseLists, keys_in_order, lease_rows, leases_by_expiry
 from balsad.errors import (
     LeaseNotFoundError,
     NoLeaderError,
@@ -21,7 +22,7 @@ from balsad.errors import (
 )
 from balsad.lease import LeaseExpiredError, NotPrimaryError
 from balsad.proto import rpc_pb2
-from balsad.wire import WireError, bytes_field, read_uvarint, uvarint, varint
+from balsad.wire import WireError, read_uvarint, uvarint, varint
 
 if TYPE_CHECKING:
     from balsad.auth import Identity
@@ -38,6 +39,7 @@ class LeaseApi:
     def __init__(self, service: Service, door: Door) -> None:
         self._service = service
         self._door = door
+        self._lists = LeaseLists(lambda: service.driver.flush())
 
     def register(self, server: RpcServer) -> None:
         server.unary("/etcdserverpb.Lease/LeaseGrant", self.grant)
@@ -79,6 +81,10 @@ class LeaseApi:
             self._no_times(call, request.ID, LeaseNotFoundError())
             return
         remaining = int(lessor.remaining(request.ID, service.env.clock.monotonic()))
+        if request.keys and len(lease.keys) > MANY and not service.auth.enabled:
+            times = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=remaining, grantedTTL=lease.ttl_s)
+            self._lists.begin(call, keys_in_order(self._header() + times.SerializeToString(), list(lease.keys)))
+            return
         self._tell_times(call, request.ID, remaining, lease.ttl_s, lease.sorted_keys() if request.keys else ())
 
     def _no_times(self, call: Call, lease_id: int, error: RequestError) -> None:
@@ -109,10 +115,11 @@ class LeaseApi:
     def leases(self, call: Call, raw: bytes) -> None:
         self._door.admit(call.headers)
         decode(rpc_pb2.LeaseLeasesRequest, raw)
-        parts = [self._header()]
-        for lease in self._service.lessor.leases():
-            parts.append(bytes_field(2, b"\x08" + varint(lease.id)))
-        call.respond(b"".join(parts))
+        lessor = self._service.lessor
+        if len(lessor) > MANY:
+            self._lists.begin(call, leases_by_expiry(self._header(), lessor.all_leases()))
+        else:
+            call.respond(self._header() + lease_rows([lease.id for lease in lessor.leases()]))
 
     def keep_alive(self, call: Call) -> StreamHandler:
         self._door.admit(call.headers, kind="stream")
