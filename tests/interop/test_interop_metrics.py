@@ -191,3 +191,34 @@ def test_streams_that_fail_for_what_was_sent(who: str, tmp_path: Path) -> None:
         while {key: value for key, value in scrape(member).items() if key.startswith(name)} != wanted:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", programs())
+def test_what_takes_too_long_is_counted_and_told(name: str, tmp_path: Path) -> None:
+    """Here everything does; and a compaction tells that it is over."""
+    flags = ("--experimental-warning-apply-duration=0", "--log-level=info")
+    with start(program(name), tmp_path / "data", *flags) as member:
+        for number in range(5):
+            member.etcdctl("put", "a", str(number))
+        member.etcdctl("compaction", "4")
+        deadline = time.monotonic() + 20
+        while "finished scheduled compaction" not in member.log_path.read_text("utf-8"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert scrape(member)["etcd_server_slow_apply_total{}"] >= 5
+        assert '"msg":"apply request took too long"' in member.log_path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", programs())
+def test_reads_that_no_quorum_confirms_are_told_of(name: str, tmp_path: Path) -> None:
+    with cluster(tmp_path, dict.fromkeys(("m0", "m1"), program(name))) as one:
+        member = one.members["m0"]
+        one.members.pop("m1").kill()
+        one.ctl("get", "a", "--command-timeout=9s", check=False)
+
+        one.until("told of late reads", lambda: "ReadIndex response took too long, retrying" in log_of(member))
+        one.until("told of lost reads", lambda: "timed out waiting for read index response" in log_of(member))
+
+
+def log_of(member: Member) -> str:
+    return member.log_path.read_text("utf-8", "replace")

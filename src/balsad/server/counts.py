@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from balsad.config.versions import ETCD_VERSION, GO_VERSION
+from balsad.durations import format_seconds
 from balsad.errors import Code
 from balsad.membership import format_id
+from balsad.observe.logs import get_logger
+
+log = get_logger(__name__)
+
+SLOW_SYNC_S: Final = 1.0
 
 _STREAMS: Final = {
     "/etcdserverpb.Watch/Watch": "watch",
@@ -38,7 +44,6 @@ def copy_counts(metrics: Metrics, service: Service, lease_expiry: LeaseExpiry, r
     metrics.proposals_pending.value = len(driver.waiting)
     metrics.proposals_failed.value = driver.proposals_failed
     metrics.heartbeat_send_failures.value = driver.heartbeats_late
-    metrics.slow_apply.value = applier.slow_applies
     metrics.slow_read_indexes.value = service.reads.slow
     metrics.read_indexes_failed.value = service.reads.failed
     metrics.quota_backend_bytes.value = applier.quota.limit_bytes
@@ -117,7 +122,20 @@ def observe_commit(metrics: Metrics) -> Callable[[float, float, float], None]:
     return observe
 
 
-def observe_applied(metrics: Metrics) -> Callable[[str, str, bool, float, int], None]:
+def observe_sync(metrics: Metrics) -> Callable[[float], None]:
+    """What is told how many seconds a sync of the log took."""
+    observe_s = metrics.wal_fsync_s.observe
+
+    def observe(seconds: float) -> None:
+        observe_s(seconds)
+        if seconds > SLOW_SYNC_S:
+            took = {"took": format_seconds(seconds), "expected-duration": format_seconds(SLOW_SYNC_S)}
+            log.warning("slow fdatasync", extra=took)
+
+    return observe
+
+
+def observe_applied(metrics: Metrics, slow_s: float = 0.1) -> Callable[[str, str, bool, float, int], None]:
     """What is told of what was applied; a cell is looked up once, as there are as many of them as puts."""
     known: dict[tuple[str, str, bool], Histogram] = {}
 
@@ -127,6 +145,18 @@ def observe_applied(metrics: Metrics) -> Callable[[str, str, bool, float, int], 
             cell = metrics.apply_duration_s.of(version, operation, "true" if went_well else "false")
             known[version, operation, went_well] = cell
         cell.observe(seconds, times)
+        if seconds > slow_s:
+            metrics.slow_apply.inc(times)
+            log.warning(
+                "apply request took too long",
+                extra={
+                    "took": format_seconds(seconds),
+                    "expected-duration": format_seconds(slow_s),
+                    "prefix": "",
+                    "request": operation,
+                    "response": "",
+                },
+            )
 
     return observe
 
@@ -146,5 +176,7 @@ def observe_compaction(metrics: Metrics, clock: Clock) -> Callable[[CompactionJo
         metrics.compaction_last_s.value = int(clock.time())
         metrics.compaction_ms.observe(seconds * 1000)
         metrics.compaction_keys.inc(job.deleted)
+        facts = {"compact-revision": job.revision, "took": format_seconds(seconds)}
+        log.info("finished scheduled compaction", extra=facts)
 
     return observe

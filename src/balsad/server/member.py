@@ -21,6 +21,7 @@ from balsad.observe.metrics import Metrics
 from balsad.proto import rpc_pb2
 from balsad.raft import Config as RaftConfig
 from balsad.raft import ConfState, RawNode, Snapshot
+from balsad.server import counts as counting
 from balsad.server import lease_checkpoints
 from balsad.server.access import Access
 from balsad.server.alarms import Alarms
@@ -32,7 +33,6 @@ from balsad.server.auto_compaction import AutoCompaction
 from balsad.server.backend_commits import BackendCommits
 from balsad.server.bootstrap import Booted, ExistingCluster, boot
 from balsad.server.compactions import Compactions
-from balsad.server.counts import observe_applied, observe_commit, observe_compaction, observe_compaction_step
 from balsad.server.defrags import Defrags
 from balsad.server.driver import Driver
 from balsad.server.lease_expiry import INTERVAL_S as LEASE_INTERVAL_S
@@ -102,7 +102,7 @@ class Member:
         """How the log is written. A simulator has a clock and a helper process of its own."""
         return WalOptions(
             sync=NO_SYNC if self.config.unsafe_no_fsync else AUTO,
-            on_sync=self.metrics.wal_fsync_s.observe,
+            on_sync=counting.observe_sync(self.metrics),
             on_write=self.metrics.wal_write_bytes.inc,
         )
 
@@ -188,14 +188,14 @@ class Member:
             interval_s=config.backend_batch_interval_s,
             operations_max=config.backend_batch_limit,
             failed=self._failed,
-            observed=observe_commit(self.metrics),
+            observed=counting.observe_commit(self.metrics),
         )
         self.compactions = Compactions(
             self.commits,
             pause_s=config.compaction_sleep_interval_s,
             failed=self._failed,
-            stepped=observe_compaction_step(self.metrics),
-            finished=observe_compaction(self.metrics, env.clock),
+            stepped=counting.observe_compaction_step(self.metrics),
+            finished=counting.observe_compaction(self.metrics, env.clock),
         )
         self.defrags = Defrags(
             backend,
@@ -262,7 +262,7 @@ class Member:
         self.driver.hold()
         self.service.feed_watchers = self._keep_watchers_fed
         self.applier.on_grant = self.metrics.lease_ttl_s.observe
-        self.applier.on_applied = observe_applied(self.metrics)
+        self.applier.on_applied = counting.observe_applied(self.metrics, config.warning_apply_duration_s)
         self.applier.on_empty_entry = self.service.on_empty_entry
         self.applier.on_voters = self.service.on_voters
         self.v2 = V2Requests(self.service, booted.tree)

@@ -10,6 +10,7 @@ Source: etcd server/etcdserver/v3_server.go (linearizableReadLoop).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from balsad.raft import ReadState
     from balsad.server.faces import QuorumAsker
     from balsad.server.request_ids import RequestIds
+
+log = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.5
 
@@ -110,6 +113,11 @@ class ReadIndex:
         current = self._round
         if current is not None and now - current.asked_at >= RETRY_S:
             self.slow += 1
+            # The context is the request's id.
+            log.warning(
+                "waiting for ReadIndex response took too long, retrying",
+                extra={"sent-request-id": int.from_bytes(current.context, "big"), "retry-timeout": "500ms"},
+            )
             self._ask_again(current, now)
         late: list[tuple[float, ReadDone]] = []
         if current is not None:
@@ -123,6 +131,11 @@ class ReadIndex:
         if self._round is None and self._gathering:
             self._ask(now)
         self.failed += len(late)
+        if late:
+            log.warning(
+                "timed out waiting for read index response (local node might have slow network)",
+                extra={"timeout": f"{self._timeout_s:g}s"},
+            )
         # Not before all is as it shall be: whoever is refused may ask again at once.
         _finish(late, RequestTimedOutError())
 

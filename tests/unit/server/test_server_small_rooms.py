@@ -6,9 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from balsad.observe.metrics import Metrics
 from balsad.proto import raft_internal_pb2
 from balsad.proto import rpc_pb2 as rpc
 from balsad.server.alarms import CORRUPT, NOSPACE, Alarms
+from balsad.server.counts import observe_sync
 from balsad.server.quota import DEFAULT_BYTES, KEY_COST, Quota, txn_cost
 from balsad.server.request_ids import RequestIds, id_field
 from balsad.storage import Backend, StorageError, schema
@@ -128,3 +130,14 @@ def test_rows_that_are_no_alarms(key: bytes) -> None:
     backend.put(schema.ALARM, key, b"")
     with pytest.raises(StorageError, match="bucket alarm"):
         Alarms(backend)
+
+
+def test_a_sync_that_takes_a_second_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Source: etcd wal.sync (warnSyncDuration)."""
+    metrics = Metrics()
+    observe = observe_sync(metrics)
+    for seconds in (0.9, 1.5):
+        observe(seconds)
+
+    assert [record.getMessage() for record in caplog.records] == ["slow fdatasync"]
+    assert metrics.wal_fsync_s.total == 2.4

@@ -100,7 +100,6 @@ class Applier:
         self.applied_index = applied_index
         self.applied_term = consistent_term
         self.conf_state = conf_state
-        self.slow_applies = 0
         self.counts = Tally()
         self.apply_conf_change: Callable[[ConfChange | ConfChangeV2], ConfState] = _no_raft
         self.raise_nospace: Callable[[Callable[[], None]], None] = _alarm_at_once
