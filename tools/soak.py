@@ -33,6 +33,8 @@ class Part:
     minutes: int
     """On two cores that have nothing else to do, roughly."""
     tests: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    """Of pytest."""
     workers: int = 2
     """Side by side. One where members' timing is judged, or all cores are taken by one test."""
 
@@ -60,7 +62,10 @@ PARTS: Final = (
     Part("proxy", "a gRPC proxy whose members are killed one after the other", 1, (
         "tests/interop/test_interop_grpc_proxy_watch.py",
     ), workers=1),
-    Part("fuzz", "bytes without sense for every decoder, FUZZ_SECONDS (120) each", 45, ("tests/fuzz",)),
+    Part("fuzz", "bytes without sense for every decoder, FUZZ_SECONDS (120) each", 45, ("tests/fuzz",), (
+        # It would keep each line that a member logged, as the member's own memory is watched.
+        "-p", "no:logging",
+    )),
     Part("simulation", "2,000 seeds of whole clusters on simulated time", 120, ("tests/simulation",)),
 )  # fmt: skip
 
@@ -69,7 +74,8 @@ def run(part: Part, place: str, options: list[str]) -> tuple[int, list[str]]:
     """pytest's exit status, and the tests that failed; what it prints is passed on as it comes."""
     print(f"\n=== {place}: {part.name}: {part.what}; about {part.minutes} minutes", flush=True)
     side_by_side = ["-n", str(part.workers), "--dist", "worksteal"] if part.workers > 1 else []
-    command = [sys.executable, "-m", "pytest", "--timeout=7200", "--durations=5", *side_by_side, *part.tests, *options]
+    told = ["--timeout=7200", "--durations=5", *side_by_side, *part.options, *options]
+    command = [sys.executable, "-m", "pytest", *part.tests, *told]
     failed: list[str] = []
     with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "BALSAD_SOAK": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

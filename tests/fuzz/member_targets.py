@@ -34,7 +34,7 @@ from tests.unit.transport.wire_kit import DATA, END_STREAM, Answer, RawClient, R
 
 _FOLDER: Final = "/node"
 _CONFIG: Final[dict[str, Any]] = {"bcrypt_cost": 4, "enable_v2": True}
-_ANSWER_S: Final = 5.0
+_ANSWER_S: Final = 60.0
 _OPEN: Final = 0x80
 """With the number of a streaming method: more is said on this stream."""
 _GROWN: Final = 0x40
