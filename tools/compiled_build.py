@@ -58,7 +58,7 @@ MODULES = """
     server/busy_poll server/group_commit
     server/driver server/propose server/answers server/request_ids server/quota server/ranges server/read_index
     server/service server/plain_txn server/apply/dispatch server/apply/kv server/apply/txn server/apply/plain_txn
-    server/apply/tally server/apply/put_entry
+    server/apply/tally server/apply/put_entry server/apply/long_writes server/apply_steps
     peer/codec peer/http_answer transport/http1_request
     api/v3/kv api/v3/door api/v3/watch
 """

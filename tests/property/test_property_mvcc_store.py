@@ -53,7 +53,9 @@ def new_store(batch: int = 2) -> tuple[MemoryBackend, Store, Lessor]:
     return backend, store, lessor
 
 
-def check_reads(store: Store, model: Model, key: bytes, end: bytes, limit: int) -> None:
+def check_reads(
+    store: Store, model: Model, key: bytes, end: bytes, limit: int, *, keys_before: int | None = None
+) -> None:
     assert store.current_revision == model.revision
     assert store.compact_revision == model.compacted
     for revision in range(max(model.compacted, 1), model.revision + 1):
@@ -74,7 +76,7 @@ def check_reads(store: Store, model: Model, key: bytes, end: bytes, limit: int) 
     one = now.get(key)
     assert store.get(key) == (None if one is None else one.stored())
     assert store.meta(key) == (None if one is None else (one.main, one.sub, one.create, one.version))
-    assert store.key_count == len(now)
+    assert store.key_count == (len(now) if keys_before is None else keys_before)
 
 
 def in_bounds(candidate: bytes, key: bytes, end: bytes) -> bool:
@@ -105,6 +107,48 @@ def test_every_range_at_every_revision_agrees_with_the_list_of_changes(
         assert held.sorted_keys() == sorted(key for key, of in hung.items() if of == lease)
     with pytest.raises(FutureRevError):
         store.range(b"a", revision=model.revision + 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    history=st.lists(txns, max_size=12), last=txns, key=keys, end=ends, limit=st.integers(0, 3), dropped=st.booleans()
+)
+def test_while_a_txn_is_open_apart_all_is_as_before(
+    history: list[list[Op]], last: list[Op], key: bytes, end: bytes, limit: int, dropped: bool
+) -> None:
+    """Key by key, readers see the revision before, also of values that are not held; a commit takes none of it."""
+    backend, store, lessor = new_store()
+    model = Model()
+    for ops in history:
+        model.apply(ops)
+        apply(store, ops)
+    rows = rows_of(backend)
+    txn = store.write_apart()
+
+    def look() -> None:
+        if dropped:
+            store.cache.drop_all(KEYS)
+        check_reads(store, model, key, end, limit, keys_before=store.key_count)
+        assert rows_of(backend) == rows
+
+    for op in last:
+        if isinstance(op, Put):
+            txn.put(op.key, op.value, op.lease)
+            assert txn.get(op.key) is not None
+        elif op.end:
+            while txn.delete_first(op.key, op.end, 1):
+                look()
+        else:
+            txn.delete_range(op.key)
+        look()
+    model.apply(last)
+    assert txn.end() == model.revision
+
+    assert rows_of(backend) == [(change.row_key(), change.stored()) for change in model.changes]
+    check_reads(store, model, key, end, limit)
+    assert not store.apart
+    hung = {one: change.lease for one, change in model.at(model.revision).items() if change.lease}
+    assert lessor.lease_by_key == hung
 
 
 @settings(max_examples=200, deadline=None)

@@ -165,6 +165,12 @@ class LeaseRecoveryJob:
         self.leases[lease].keys.discard(key)
         del self.lease_by_key[key]
 
+    def detach_all(self, keys: list[bytes]) -> None:
+        for key in keys:
+            lease = self.lease_by_key.get(key, 0)
+            if lease:
+                self.detach(lease, key)
+
 
 class Lessor:
     """All leases of a member. `min_ttl_s`: shorter ones are lengthened to it."""
@@ -252,8 +258,9 @@ class Lessor:
         self._backend.delete(LEASE_BUCKET, lease_key(lease_id))
         self._expiries.remove(lease_id)
         self._checkpoint_times.remove(lease_id)
+        by_key = self.lease_by_key
         for key in lease.keys:
-            del self.lease_by_key[key]
+            del by_key[key]
         return lease.sorted_keys()
 
     def renew(self, lease_id: int, now: float) -> int:
@@ -322,6 +329,22 @@ class Lessor:
         if lease is not None:
             lease.keys.discard(key)
             self.lease_by_key.pop(key, None)
+
+    def detach_all(self, keys: list[bytes]) -> None:
+        """Take these keys off whatever they hang on, if anything."""
+        by_key = self.lease_by_key
+        held = [key for key in keys if key in by_key]
+        if not held:
+            return
+        ids = list(map(by_key.pop, held))
+        lease = self._leases.get(ids[0])
+        if lease is not None and ids.count(ids[0]) == len(ids):
+            lease.keys.difference_update(held)
+            return
+        for lease_id, key in zip(ids, held, strict=True):
+            lease = self._leases.get(lease_id)
+            if lease is not None:
+                lease.keys.discard(key)
 
     def lease_of(self, key: bytes) -> int:
         """The lease a key hangs on, 0 for none."""

@@ -78,6 +78,8 @@ class CatchUp:
         store = self._store
         missed = _Missed()
         metas = store.index.changes(watcher.key, watcher.min_revision, REVISIONS_PER_BATCH + 1)
+        while metas and metas[-1][0] > store.current_revision:
+            metas.pop()  # of a write that has not ended
         for meta in metas:
             if watcher.no_put if meta[3] else watcher.no_delete:
                 continue

@@ -63,6 +63,9 @@ class LeaseAttacher(Protocol):
     def detach(self, lease: int, key: bytes) -> None:
         """A lease that is gone is no error."""
 
+    def detach_all(self, keys: list[bytes]) -> None:
+        """Take these keys off whatever they hang on, if anything."""
+
     def exists(self, lease: int) -> bool: ...
 
     def __len__(self) -> int:
@@ -81,6 +84,9 @@ class NoLeases:
         pass
 
     def detach(self, lease: int, key: bytes) -> None:
+        pass
+
+    def detach_all(self, keys: list[bytes]) -> None:
         pass
 
     def exists(self, lease: int) -> bool:

@@ -28,7 +28,10 @@ ROW_KEY_SIZE: Final = 17
 TOMBSTONE_KEY_SIZE: Final = 18
 UNDERSCORE: Final = 0x5F
 
+TOMBSTONE: Final = 0x74
+
 pack_revision: Final = Struct(">QBQ").pack
+pack_tombstone: Final = Struct(">QBQB").pack
 unpack_revision: Final = Struct(">QxQ").unpack_from
 
 
@@ -47,4 +50,4 @@ def meta_key(meta: KeyMeta) -> bytes:
 
 
 def is_tombstone(key: bytes) -> bool:
-    return len(key) == TOMBSTONE_KEY_SIZE and key[17] == 0x74
+    return len(key) == TOMBSTONE_KEY_SIZE and key[17] == TOMBSTONE

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 from sortedcontainers import SortedList
@@ -125,9 +125,27 @@ class SortedKeys:
         del keys._index[:]
 
     def add_all(self, keys: list[bytes]) -> None:
-        """Take many keys, none of which is in the set."""
-        self._fresh.extend(keys)
-        self._settle()
+        """Take keys, given in order, none of which is in the set: whole lists of them at once."""
+        if self._fresh:
+            self._settle()
+        if not keys:
+            return
+        there = self._sorted
+        lists, maxes = there._lists, there._maxes
+        first = bisect_left(maxes, keys[0])
+        stop = bisect_left(maxes, keys[-1], first)
+        if stop < len(lists) and lists[stop][0] < keys[-1]:
+            stop += 1
+        if first == stop and first and len(keys) < _LIST_KEYS // 2:
+            first -= 1
+        touched = lists[first:stop]
+        # What is in order already is merged in time linear to its length.
+        merged = sorted(chain(*touched, keys)) if touched else keys
+        pieces = [merged[at : at + _LIST_KEYS] for at in range(0, len(merged), _LIST_KEYS)]
+        lists[first:stop] = pieces
+        maxes[first:stop] = [piece[-1] for piece in pieces]
+        there._len += len(keys)
+        del there._index[:]
 
     def count(self, key: bytes, end: bytes) -> int:
         if self._fresh:

@@ -88,6 +88,9 @@ class Store:
         self.head = 1
         # Where rows of the `key` bucket are put: the backend's own pending changes. Restore sets it.
         self.rows: dict[bytes, bytes | None] = {}
+        # Rows of a write txn that is open over several turns, not yet where those of all others are.
+        self.apart: dict[bytes, bytes | None] = {}
+        self.is_apart = False
         self._synced = self.watchers.synced
         self._live = self.index.live
         self._kvs = self.cache.kvs
@@ -115,6 +118,7 @@ class Store:
 
     def _take_over(self, backend: StoreBackend, restored: RestoreJob) -> tuple[KeyIndex, ValueCache]:
         before = self.index, self.cache
+        self.end_apart()
         self.backend = backend
         backend.lend_pending(KEY_BUCKET, self._take_rows)
         self.index = restored.index
@@ -195,7 +199,19 @@ class Store:
     def write(self) -> WriteTxn:
         """Several writes that make one revision. Nobody else may write until it has ended."""
         assert self.head == self.current_revision, "a write txn is under way already"
-        return WriteTxn(self)
+        return WriteTxn(self, self.rows)
+
+    def write_apart(self) -> WriteTxn:
+        """As `write`, for a txn that stays open over several turns of the event loop: see there."""
+        assert self.head == self.current_revision, "a write txn is under way already"
+        self.apart = {}
+        self.is_apart = True
+        return WriteTxn(self, self.apart)
+
+    def end_apart(self) -> None:
+        """For WriteTxn alone: its rows are where all are."""
+        self.is_apart = False
+        self.apart = {}
 
     def range(
         self,
@@ -231,7 +247,9 @@ class Store:
             kvs, metas = self._newest(index.keys(key, end, limit))
         else:
             # Of a listing's later pages, while others write, only the page is looked at.
-            few = self._changed.select(key, end, revision, limit or 1) if (limit or count_only) and end else None
+            few = None
+            if (limit or count_only) and end and not self.is_apart:
+                few = self._changed.select(key, end, revision, limit or 1)
             keys, metas, count = few if few is not None else index.select(key, end, revision, limit)
             if count_only or not count:
                 return RangeResult([], [], count, current)
@@ -246,13 +264,15 @@ class Store:
 
     def knows_what_changed_since(self, revision: int) -> bool:
         """Whether a few keys at an old revision, or their number, are told without looking at all keys of a range."""
-        return self._changed.keys(revision) is not None
+        return not self.is_apart and self._changed.keys(revision) is not None
 
     def size_of(self, key: bytes, end: bytes, revision: int) -> int:
         """How many keys have to be looked at to know all of a range, at most."""
         index = self.index
+        if revision <= 0:
+            revision = self.current_revision
         count = index.count(key, end)
-        if 0 < revision < self.head and end:
+        if revision < self.head and end:
             count += index.dead_sorted.count(key, end)
         return count
 
@@ -350,6 +370,8 @@ class Store:
     def load(self, row_key: bytes) -> bytes:
         """The value of a row of the `key` bucket, which the index says is there. Raises: StorageError if it is not."""
         kv = self.backend.get(KEY_BUCKET, row_key)
+        if kv is None and self.apart:
+            kv = self.apart.get(row_key)
         if kv is None:
             # Its name was broken when the index was made of it: without the underscore, say.
             raise StorageError(self.backend.path, f"bucket key has no row {row_key.hex()}, which the index names")

@@ -5,7 +5,7 @@ The cache is never asked what is true: what it lacks is read from the backend.
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, repeat
 from typing import Final
 
 # What an entry costs beside its value: dict slot, bytes objects, the key's share.
@@ -47,6 +47,12 @@ class ValueCache:
         old = self.kvs.pop(key, None)
         if old is not None:
             self.size -= len(old) + ENTRY_OVERHEAD
+
+    def drop_all(self, keys: list[bytes]) -> None:
+        kvs = self.kvs
+        before = len(kvs)
+        gone = list(map(kvs.pop, keys, repeat(b"")))
+        self.size -= sum(map(len, gone)) + ENTRY_OVERHEAD * (before - len(kvs))
 
     def evict(self) -> None:
         """Make room, from the longest held on."""

@@ -89,9 +89,13 @@ def put_answer(header: bytes, previous: bytes | None) -> bytes:
 
 
 def delete_answer(header: bytes, deleted: int, previous: Sequence[bytes]) -> bytes:
-    parts = [header]
-    if deleted:
-        parts.append(b"\x10" + uvarint(deleted))
+    tail = b"\x10" + uvarint(deleted) if deleted else b""
+    return b"%b%b%b" % (header, tail, delete_rows(previous)) if previous else header + tail
+
+
+def delete_rows(previous: Sequence[bytes]) -> bytes:
+    """Some of the KeyValues in a DeleteRangeResponse."""
+    parts: list[bytes] = []
     for kv in previous:
         parts.append(b"\x1a" + uvarint(len(kv)))
         parts.append(kv)

@@ -23,7 +23,6 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from balsad.durations import format_seconds
 from balsad.errors import (
     NoLeaderError,
     NotLeaderError,
@@ -53,7 +52,9 @@ from balsad.raft import (
     StepLocalMessageError,
     StepPeerNotFoundError,
 )
+from balsad.server.apply_steps import ApplySteps
 from balsad.server.group_commit import CLIENTS_MAX, GroupCommit
+from balsad.server.late_heartbeats import warn_of_late_heartbeats
 from balsad.server.propose import Pending
 from balsad.server.raft_words import leader_sentence, tell
 from balsad.storage import StorageError
@@ -155,6 +156,9 @@ class Driver:
         self._saving: Ready | None = None
         self._in_save = False
         self._unsaved: HardState | None = None
+        self.steps = ApplySteps(
+            applier, self.waiting, applied=self._note_applied, flush=self._flush, failed=self._give_up
+        )
         self._stopped = False
 
     # Requests come in.
@@ -238,7 +242,8 @@ class Driver:
         if now - self._ticked_at > TICKS_MISSED * self._tick_s:
             self._unsure_until = now + 2 * self._election_timeout_s
         if self.is_leader and now - self._ticked_at > 2 * self._tick_s:
-            self._note_late_heartbeats(now - self._ticked_at - 2 * self._tick_s)
+            exceeded_s = now - self._ticked_at - 2 * self._tick_s
+            self.heartbeats_late += warn_of_late_heartbeats(self.node.status(), self._tick_s, exceeded_s)
         self._ticked_at = now
         try:
             # Who reads the log beside this member, as an offline backup does, finds all that was answered committed.
@@ -250,24 +255,6 @@ class Driver:
         if self.waiting:
             self._time_out()
         self.wake()
-
-    def _note_late_heartbeats(self, exceeded_s: float) -> None:
-        """Source: etcd server/etcdserver/raft.go (processMessages), pkg/contention."""
-        status = self.node.status()
-        for member_id in status.progress:
-            if member_id == status.id:
-                continue
-            self.heartbeats_late += 1
-            log.warning(
-                "leader failed to send out heartbeat on time; took too long, "
-                "leader is overloaded likely from slow disk",
-                extra={
-                    "to": format_id(member_id),
-                    "heartbeat-interval": format_seconds(self._tick_s),
-                    "expected-duration": format_seconds(2 * self._tick_s),
-                    "exceeded-duration": format_seconds(exceeded_s),
-                },
-            )
 
     @property
     def leads_surely(self) -> bool:
@@ -345,9 +332,12 @@ class Driver:
         except Exception as error:
             self._give_up(error)
 
+    def _flush(self) -> None:
+        self.flush()
+
     def _give_up(self, error: Exception) -> None:
         # Memory and disk may disagree now; nothing more may be answered.
-        self._stopped = True
+        self._stopped = self.steps.stopped = True
         self.hang_up(error)
         self._failed(error)
 
@@ -497,6 +487,7 @@ class Driver:
     def _finish(self, ready: Ready) -> None:
         snapshot = ready.snapshot
         if snapshot is not None:
+            self.applier.finish(self.waiting)
             self.log_storage.apply_snapshot(snapshot)
             assert self.on_snapshot is not None, "a snapshot came to a member without others"
             self.on_snapshot(snapshot)
@@ -508,6 +499,8 @@ class Driver:
                 # Raft will say the same of them in its next Ready. Whoever waits need not wait for that.
                 if applier.applied_index < last.index:
                     applier.apply(entries, self.waiting, only_requests=True)
+                if applier.is_long:
+                    self.steps.later()
                 self.flush()
             self.log_storage.append(entries)
         committed = ready.committed_entries
@@ -517,6 +510,8 @@ class Driver:
             late_messages = []
         if committed and committed[-1].index > self.applier.applied_index:
             self.applier.apply(committed, self.waiting)
+            if self.applier.is_long:
+                self.steps.later()
             # What is to be done besides is done while the clients read.
             self.flush()
         if late_messages:
@@ -526,10 +521,13 @@ class Driver:
             self.read_index.on_read_states(ready.read_states)
         self.node.advance(ready)
         if committed:
-            if self.read_index is not None:
-                self.read_index.on_applied(self.applier.applied_index)
-            if self.on_applied is not None:
-                self.on_applied()
+            self._note_applied()
+
+    def _note_applied(self) -> None:
+        if self.read_index is not None:
+            self.read_index.on_applied(self.applier.applied_index)
+        if self.on_applied is not None:
+            self.on_applied()
 
     def _send(self, messages: list[Message]) -> None:
         outgoing: list[Message] = []
@@ -576,12 +574,12 @@ class Driver:
 
     def abandon(self) -> None:
         """Neither write nor answer anything any more."""
-        self._stopped = True
+        self._stopped = self.steps.stopped = True
 
     def stop(self) -> None:
         """Refuse all that waits and write what is left to write."""
         if not self._stopped:
-            self._stopped = True
+            self._stopped = self.steps.stopped = True
             waiting = list(self.waiting.values())
             self.waiting.clear()
             for pending in waiting:

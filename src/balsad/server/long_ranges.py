@@ -81,9 +81,10 @@ class LongRanges:
         store = self._store
         if not end or store.key_count + len(store.index.dead) < self.keys_min:
             return False
-        revision = request.revision
+        # While a long write is under way, what there is now is what there was before it.
+        revision = request.revision if request.revision > 0 else store.current_revision
         is_few = request.count_only or 0 < fetched(request) < self.keys_min
-        is_old = store.compact_revision <= revision < store.head and revision > 0
+        is_old = store.compact_revision <= revision < store.head
         if (is_few and not is_old) or store.size_of(request.key, end, revision) < self.keys_min:
             return False
         return not (is_few and store.knows_what_changed_since(revision))

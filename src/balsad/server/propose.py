@@ -62,6 +62,19 @@ class Pending:
                 self.call.fail(result.code, result.text)
 
 
+class ResolveLater:
+    """Answers a request later, once its alarm went through the log."""
+
+    __slots__ = ("_pending", "_result")
+
+    def __init__(self, pending: Pending, result: Result) -> None:
+        self._pending = pending
+        self._result = result
+
+    def __call__(self) -> None:
+        self._pending.resolve(self._result)
+
+
 def plain_put(raw: bytes) -> tuple[bytes, int] | None:
     """The key and where the value's length stands, if `raw` is a PutRequest of a short key and a value, and no more.
 

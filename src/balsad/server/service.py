@@ -313,7 +313,7 @@ class Service:
         self._note_local_reads()
 
     def _note_local_reads(self) -> None:
-        # The only voter needs no quorum's word: it has applied all it ever committed.
+        # The only voter needs no quorum's word: it has applied all of which anybody was told.
         driver = self.driver
         self.reads_are_local = (
             driver.is_leader

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 UNIX_S_THEN: Final = 1_700_000_000.0
 SEGMENT_BYTES: Final = 48 * 1024
+APPLY_PAUSE_S: Final = 0.005
 SNAPSHOT_SLICE: Final = 8
 JOIN_AGAIN_S: Final = 1.0
 
@@ -154,6 +155,9 @@ class Machine:
             return
         # There is little to take in, but in many a turn.
         member.exchange.at_once = member.tree_saves.at_once = SNAPSHOT_SLICE
+        # Whatever deletes a key of a range or a lease takes a while, and anything may happen meanwhile.
+        member.applier.long_writes.keys_min = member.applier.long_writes.at_once = 1
+        member.driver.steps.pause_s = APPLY_PAUSE_S
         self.member, self.joint = member, joint
         member.on_removed = self.leave
         front = Front(process)

@@ -251,7 +251,7 @@ def request_bytes(field: str, request: Any, request_id: int) -> bytes:
 
 
 class Feed:
-    """Feeds an applier entry by entry, in one of three ways: all of them must do the same."""
+    """Feeds an applier entry by entry, in one of four ways: all of them must do the same."""
 
     def __init__(self, member: Member, way: str = "decoded") -> None:
         self.member = member
@@ -264,6 +264,8 @@ class Feed:
         if founding and member.applier.applied_index == 0:
             member.applier.apply(founding, {})
         member.applier.set_term(self.term)
+        if way == "sliced":
+            member.applier.long_writes.keys_min = member.applier.long_writes.at_once = 1
 
     def entry(self, field: str, request: Any) -> tuple[Entry, Pending, FakeCall]:
         self._ids += 1
@@ -288,7 +290,14 @@ class Feed:
 
     def apply(self, field: str, request: Any) -> FakeCall:
         entry, pending, call = self.entry(field, request)
-        self.member.applier.apply([entry], {pending.id: pending})
+        waiting = {pending.id: pending}
+        applier = self.member.applier
+        applier.apply([entry], waiting)
+        while applier.is_long:
+            assert call.status is None and pending.id in waiting
+            assert (applier.applied_index, applier.consistent_index) == (entry.index - 1, entry.index - 1)
+            self.member.booted.backend.commit()
+            applier.step(waiting)
         self.log.append(Entry(entry.type, entry.term, entry.index, entry.data))
         return call
 

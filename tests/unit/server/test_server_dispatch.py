@@ -98,7 +98,7 @@ requests = st.one_of(
 )
 @given(history=st.lists(requests, max_size=25))
 def test_all_ways_lead_to_the_same_state_and_answers(history: list[tuple[str, Any]]) -> None:
-    """As its proposer applies an entry, decoded or as raw bytes; as a follower does; and as a restart does."""
+    """As its proposer applies an entry, decoded or as raw bytes; as a follower does; in slices; as a restart does."""
     states, answers = [], []
 
     async def scenario(way: str) -> None:
@@ -110,11 +110,11 @@ def test_all_ways_lead_to_the_same_state_and_answers(history: list[tuple[str, An
                 fresh.member.applier.apply([entry], {})
             states.append(state_of(fresh.member))
 
-    for way in ("plain", "decoded", "bytes"):
+    for way in ("plain", "decoded", "bytes", "sliced"):
         in_loop(scenario(way))
 
     assert all(state == states[0] for state in states)
-    assert answers[0] == answers[1] == answers[2]
+    assert answers[0] == answers[1] == answers[2] == answers[3]
 
 
 def test_a_batch_is_its_entries_one_by_one(tmp_path: Path) -> None:

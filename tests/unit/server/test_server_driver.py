@@ -85,6 +85,13 @@ class FakeApplier(Applier):
         self.stuck = False
         self.error: Exception | None = None
 
+    @property
+    def is_long(self) -> bool:
+        return False
+
+    def finish(self, waiting: dict[int, Pending]) -> None:
+        pass
+
     def set_term(self, term: int) -> None:
         pass
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
@@ -28,15 +27,15 @@ from balsad.errors import (
 )
 from balsad.proto import raft_internal_pb2, rpc_pb2
 from balsad.raft import ConfChange, ConfChangeV2, ConfState, Entry, EntryType, codec
-from balsad.server.alarms import CORRUPT, NONE, NOSPACE
 from balsad.server.answers import HeaderBytes, delete_answer, put_answer
-from balsad.server.apply import kv, plain_txn, txn
-from balsad.server.apply.put_entry import PutReader
-from balsad.server.apply.tally import Tally
+from balsad.server.apply import alarm, kv, lease, plain_txn, txn
+from balsad.server.apply.long_writes import LongWrite, LongWrites, Work
+from balsad.server.apply.put_entry import PutReader, plain_size
+from balsad.server.apply.tally import Tally, go_name
+from balsad.server.propose import ResolveLater
 from balsad.server.quota import KEY_COST, LEASE_COST, txn_cost
 from balsad.stand_in import mypyc_attr
 from balsad.v2store import is_request as is_v2_request
-from balsad.wire import bytes_field
 
 if TYPE_CHECKING:
     from balsad.lease import Lessor
@@ -101,6 +100,10 @@ class Applier:
         self.applied_term = consistent_term
         self.conf_state = conf_state
         self.counts = Tally()
+        self.long_writes = LongWrites(store, lessor, auth, header, self.counts)
+        self._long: LongWrite | None = None
+        self._entry: Entry | None = None
+        self._term_before = consistent_term
         self.apply_conf_change: Callable[[ConfChange | ConfChangeV2], ConfState] = _no_raft
         self.raise_nospace: Callable[[Callable[[], None]], None] = _alarm_at_once
         self.on_empty_entry: Callable[[], None] | None = None
@@ -129,7 +132,13 @@ class Applier:
 
         With `only_requests` it ends before the first that is not a request made here, with `only_plain` before the
         first that is not a plain put or txn, which change nothing but the store and answer calls.
+        While an entry takes several turns (`is_long`), those behind it wait: `step` goes on.
         """
+        long = self._long
+        if long is not None:
+            if not (only_requests or only_plain):
+                long.queue(entries)
+            return
         index = self.applied_index
         if entries[0].index > index + 1:
             raise AssertionError(f"entries start at {entries[0].index}, but {index} was applied last")
@@ -157,7 +166,61 @@ class Applier:
                     self._apply_entry(entry, waiting)
                     end += 1
                 at = end
+                long = self._long
+                if long is not None:
+                    if long.pending is not None:
+                        waiting[long.pending.id] = long.pending
+                    if not only_requests:
+                        long.queue(entries)
+                    return
             index = self.applied_index
+
+    # A long one.
+
+    @property
+    def is_long(self) -> bool:
+        """Whether an entry is being applied bit by bit, and others may wait behind it."""
+        return self._long is not None
+
+    @property
+    def only_requests_wait(self) -> bool:
+        return self._long is None or self._long.only_requests_wait
+
+    def _begin_long(self, work: Work, field: str, pending: Pending | None, began: float) -> None:
+        """Have `step` apply the entry that was marked just now."""
+        entry = self._entry
+        assert entry is not None and entry.index == self.applied_index
+        # Until its end it is not applied.
+        self.applied_index = self.consistent_index = entry.index - 1
+        self.applied_term = self.consistent_term = self._term_before
+        self._long = LongWrite(entry, field, work, pending, began)
+
+    def step(self, waiting: dict[int, Pending]) -> None:
+        """Apply one slice of the entry that is under way; behind its last one, what waited for it."""
+        long = self._long
+        assert long is not None
+        try:
+            result: Result = next(long.work)
+        except RequestError as refusal:
+            result = refusal
+        if result == b"":
+            return
+        self._long = None
+        self._mark(long.entry)
+        pending = long.pending
+        if self.on_applied is not None:
+            self.on_applied("v3", go_name(long.field), isinstance(result, bytes), self._clock() - long.began, 1)
+        if pending is not None and waiting.pop(pending.id, None) is not None:
+            pending.resolve(result)
+        if long.rest:
+            self.apply(long.rest, waiting)
+
+    def finish(self, waiting: dict[int, Pending]) -> None:
+        """Apply all that is under way, in one piece."""
+        while self._long is not None:
+            self.step(waiting)
+
+    # Puts and transactions, run by run.
 
     def _apply_puts(self, entries: list[Entry], at: int, waiting: dict[int, Pending]) -> int:
         """Apply the run of plain puts from `at` on; gives where it ended. The hot loop of the member."""
@@ -196,11 +259,11 @@ class Applier:
             raw = put.raw
             value_at = put.value_at
             # Two tags and two lengths, of a byte each.
-            put_bytes += len(raw) - 4 if len(raw) <= 130 else _plain_size(raw, value_at)
+            put_bytes += len(raw) - 4 if len(raw) <= 130 else plain_size(raw, value_at)
             # Set before the write, so that a backend commit can't take one without the other.
             self.consistent_index = self.applied_index = entry.index
             revision = store.put(put.key, raw[: value_at - 1], raw[value_at:], 0)
-            if len(raw) + KEY_COST >= room and KEY_COST + _plain_size(raw, value_at) >= room:
+            if len(raw) + KEY_COST >= room and KEY_COST + plain_size(raw, value_at) >= room:
                 self._refuse_for_space(put, waiting)
                 refused = 1
                 at += 1
@@ -242,7 +305,7 @@ class Applier:
             if len(raw) >= room:
                 # Whether it fits is judged to the byte by the long way.
                 break
-            put_bytes += len(raw) - 4 if len(raw) <= 130 else _plain_size(raw, value_at)
+            put_bytes += len(raw) - 4 if len(raw) <= 130 else plain_size(raw, value_at)
             self.consistent_index = self.applied_index = entry.index
             revision = store.put(key, raw[: value_at - 1], raw[value_at:], 0)
             pending = waiting.pop(request_id, None)
@@ -318,6 +381,7 @@ class Applier:
         self.applied_index = entry.index
         self.applied_term = entry.term
         if entry.index > self.consistent_index:
+            self._term_before = self.consistent_term
             self.consistent_index = entry.index
             self.consistent_term = entry.term
             return True
@@ -327,6 +391,7 @@ class Applier:
 
     def _apply_entry(self, entry: Entry, waiting: dict[int, Pending]) -> None:
         is_new = self._mark(entry)
+        self._entry = entry
         if entry.type != EntryType.NORMAL:
             self._apply_conf_change(entry, is_new, waiting)
             return
@@ -371,18 +436,23 @@ class Applier:
         result: Result | None
         began = self._clock()
         try:
+            if is_new and not self.alarms.corrupt:
+                work = self.long_writes.work(field, request, who)
+                if work is not None:
+                    self._begin_long(work, field, pending, began)
+                    return
             result = self._dispatch(field, request, who, is_new)
         except RequestError as refusal:
             result = refusal
         if result is not None and self.on_applied is not None:
             went_well = not isinstance(result, RequestError) or isinstance(result, CompactedError)
-            self.on_applied("v3", _go_name(field), went_well, self._clock() - began, 1)
+            self.on_applied("v3", go_name(field), went_well, self._clock() - began, 1)
         if result is None or pending is None:
             if isinstance(result, NoSpaceError) and not self.alarms.nospace:
                 self.raise_nospace(_nothing)
             return
         if isinstance(result, NoSpaceError) and not self.alarms.nospace:
-            self.raise_nospace(_Resolve(pending, result))
+            self.raise_nospace(ResolveLater(pending, result))
             return
         pending.resolve(result)
 
@@ -407,9 +477,10 @@ class Applier:
         if field == "lease_revoke":
             return self._revoke(request, who)
         if field == "lease_checkpoint":
-            return self._checkpoint(request)
+            lease.checkpoint(self.lessor, request, self._clock())
+            return self.header.at(self.store.current_revision)
         if field == "alarm":
-            return self._alarm(request)
+            return alarm.apply(self.alarms, self.header.at(self.store.current_revision), request)
         answer = self.auth.apply(field, request, who, index=self.consistent_index)
         if answer is not None:
             return self.header.at(self.store.current_revision) + answer
@@ -469,67 +540,24 @@ class Applier:
         if self.alarms.nospace:
             return NoSpaceError()
         fits = self.quota.available(LEASE_COST)
-        lease = self.lessor.grant(request.ID, request.TTL, self._clock())
+        granted = self.lessor.grant(request.ID, request.TTL, self._clock())
         self.counts.leases_granted += 1
         if self.on_grant is not None:
-            self.on_grant(lease.ttl_s)
+            self.on_grant(granted.ttl_s)
         if not fits:
             return NoSpaceError()
-        response = rpc_pb2.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl_s)
+        response = rpc_pb2.LeaseGrantResponse(ID=granted.id, TTL=granted.ttl_s)
         return self.header.at(self.store.current_revision) + response.SerializeToString()
 
     def _revoke(self, request: rpc_pb2.LeaseRevokeRequest, who: Identity) -> Result:
         if self.auth.store.enabled:
             self.auth.check_revoke(who, request)
-        keys = self.lessor.revoke(request.ID)
-        self.counts.leases_revoked += 1
-        self.counts.add(0, deletes=len(keys))
-        if keys:
-            write = self.store.write()
-            try:
-                write.delete_keys(keys)
-            finally:
-                write.end()
+        lease.revoke(self.store, self.lessor, request.ID, self.counts)
         return self.header.at(self.store.current_revision)
-
-    def _checkpoint(self, request: rpc_pb2.LeaseCheckpointRequest) -> Result:
-        for checkpoint in request.checkpoints:
-            self.lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL, self._clock())
-        return self.header.at(self.store.current_revision)
-
-    # Alarms.
-
-    def _alarm(self, request: rpc_pb2.AlarmRequest) -> Result:
-        changed: list[rpc_pb2.AlarmMember] = []
-        if request.action == rpc_pb2.AlarmRequest.GET:
-            changed = self.alarms.get(request.alarm)
-        elif request.action == rpc_pb2.AlarmRequest.ACTIVATE:
-            if request.alarm in (NOSPACE, CORRUPT):
-                before = len(self.alarms.get(request.alarm))
-                changed = [self.alarms.activate(request.memberID, request.alarm)]
-                if before == 0:
-                    self._log_alarm("alarm raised", changed[0])
-            elif request.alarm != NONE:
-                return UnknownError(f"etcdserver: unknown alarm type {request.alarm}")
-        elif request.action == rpc_pb2.AlarmRequest.DEACTIVATE:
-            member = self.alarms.deactivate(request.memberID, request.alarm)
-            if member is not None:
-                changed = [member]
-                if not self.alarms.get(request.alarm):
-                    self._log_alarm("alarm disarmed", member)
-        else:
-            return UnknownError(f"etcdserver: unknown alarm action {request.action}")
-        parts = [self.header.at(self.store.current_revision)]
-        parts += [bytes_field(2, member.SerializeToString()) for member in changed]
-        return b"".join(parts)
-
-    @staticmethod
-    def _log_alarm(what: str, member: rpc_pb2.AlarmMember) -> None:
-        log.warning(what, extra={"alarm": rpc_pb2.AlarmType.Name(member.alarm), "from": f"{member.memberID:x}"})
 
     def _refuse_for_space(self, carried: Pending, waiting: dict[int, Pending]) -> None:
         pending = waiting.pop(carried.id, None)
-        self.raise_nospace(_nothing if pending is None else _Resolve(pending, NoSpaceError()))
+        self.raise_nospace(_nothing if pending is None else ResolveLater(pending, NoSpaceError()))
 
     # Everything else.
 
@@ -557,31 +585,6 @@ class Applier:
         pending = waiting.pop(request_id, None)
         if pending is not None:
             pending.resolve(result)
-
-
-def _plain_size(raw: bytes, value_at: int) -> int:
-    """Of key and value together."""
-    rest = len(raw) - value_at
-    return raw[1] + rest - (1 if rest <= 128 else 2 if rest <= 16385 else 3)
-
-
-@cache
-def _go_name(field: str) -> str:
-    """`lease_grant` is LeaseGrant in Go."""
-    return "".join([part.capitalize() for part in field.split("_")])
-
-
-class _Resolve:
-    """Answers a request later, once its alarm went through the log."""
-
-    __slots__ = ("_pending", "_result")
-
-    def __init__(self, pending: Pending, result: Result) -> None:
-        self._pending = pending
-        self._result = result
-
-    def __call__(self) -> None:
-        self._pending.resolve(self._result)
 
 
 def _nothing() -> None:

@@ -76,3 +76,9 @@ class PutReader:
             self._highs.clear()
         self._highs[rest] = number
         return number
+
+
+def plain_size(raw: bytes, value_at: int) -> int:
+    """Of key and value together."""
+    rest = len(raw) - value_at
+    return raw[1] + rest - (1 if rest <= 128 else 2 if rest <= 16385 else 3)

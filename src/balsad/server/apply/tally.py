@@ -7,6 +7,8 @@ Source: etcd server/mvcc/metrics_txn.go.
 
 from __future__ import annotations
 
+from functools import cache
+
 
 class Tally:
     __slots__ = ("deletes", "leases_granted", "leases_revoked", "put_bytes", "puts", "ranges", "txns")
@@ -27,3 +29,9 @@ class Tally:
         self.deletes += deletes
         if ranges + puts + deletes > 1:
             self.txns += 1
+
+
+@cache
+def go_name(field: str) -> str:
+    """`lease_grant` is LeaseGrant in Go."""
+    return "".join([part.capitalize() for part in field.split("_")])
