@@ -26,6 +26,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(catch_up, "REVISIONS_PER_BATCH", 3)
     monkeypatch.setattr(catch_up, "ROWS_PER_PASS", 5)
     monkeypatch.setattr(catch_up, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(catch_up, "EVENTS_PER_PASS", 7)
     monkeypatch.setattr(catch_up, "BYTES_PER_BATCH", 60)
     monkeypatch.setattr(catch_up, "BYTES_PER_PASS", 120)
     monkeypatch.setattr(watch, "WATCHERS_PER_PASS", 2)

@@ -28,6 +28,9 @@ BYTES_PER_BATCH: Final = 1 << 20
 ROWS_PER_PASS: Final = 4096
 ROWS_AT_ONCE: Final = 128
 BYTES_PER_PASS: Final = 16 << 20
+EVENTS_PER_PASS: Final = 4096
+"""Told to all watchers together: what one row costs is theirs more than its own."""
+_ROWS_AT_ONCE_MIN: Final = 8
 
 
 class _Missed:
@@ -60,21 +63,28 @@ class CatchUp:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._turn = 0
+        self.is_cut_short = False
+        """Whether the last pass ended early because of many watchers, so that the next should come soon."""
 
     def run(self, hub: WatchHub, watchers: list[Watcher]) -> None:
         """One pass for these watchers, none of which is compacted, synced or of a blocked stream."""
         ranges: list[Watcher] = []
-        size = 0
+        size = told = 0
+        self.is_cut_short = False
         for watcher in watchers:
             if watcher.end != b"":
                 ranges.append(watcher)
+            elif told >= EVENTS_PER_PASS:
+                self.is_cut_short = True
             elif size < BYTES_PER_PASS and not watcher.stream.is_blocked:
-                size += self._key(hub, watcher)
+                missed = self._key(hub, watcher)
+                size += missed.size
+                told += len(missed.events)
         if ranges:
             self._ranges(hub, ranges)
 
-    def _key(self, hub: WatchHub, watcher: Watcher) -> int:
-        """Tell a watcher of a single key; gives the bytes read."""
+    def _key(self, hub: WatchHub, watcher: Watcher) -> _Missed:
+        """Tell a watcher of a single key; gives what it was told."""
         store = self._store
         missed = _Missed()
         metas = store.index.changes(watcher.key, watcher.min_revision, REVISIONS_PER_BATCH + 1)
@@ -94,7 +104,7 @@ class CatchUp:
         if not next_revision:
             next_revision = metas[-1][0] + 1 if len(metas) > REVISIONS_PER_BATCH else store.current_revision + 1
         hub.caught_up(watcher, missed.events, next_revision)
-        return missed.size
+        return missed
 
     def _ranges(self, hub: WatchHub, watchers: list[Watcher]) -> None:
         store = self._store
@@ -103,22 +113,27 @@ class CatchUp:
         self._turn += 1
         near = watchers[self._turn % len(watchers)].min_revision - REVISIONS_PER_BATCH
         start = min(watcher.min_revision for watcher in watchers if watcher.min_revision >= near)
-        # A negative start is no place in the bucket.
-        reader = RowReader(store.backend, max(start, 0), current, ROWS_AT_ONCE)
         joined = WatcherGroup()
         missed: dict[Watcher, _Missed] = {}
         for watcher in watchers:
             if watcher.min_revision >= start:
                 joined.add(watcher)
                 missed[watcher] = _Missed()
-        rows_read = size = 0
+        rows_at_once = min(ROWS_AT_ONCE, max(_ROWS_AT_ONCE_MIN, EVENTS_PER_PASS // (4 * len(missed))))
+        # A negative start is no place in the bucket.
+        reader = RowReader(store.backend, max(start, 0), current, rows_at_once)
+        rows_read = size = told = 0
         while not reader.done and rows_read < ROWS_PER_PASS and size < BYTES_PER_PASS:
+            if told >= EVENTS_PER_PASS:
+                self.is_cut_short = True
+                break
             for row_key, kv in reader.whole_rows():
                 rows_read += 1
                 size += len(kv)
                 key = key_of(kv)
                 interested = joined.watching(key)
                 if interested:
+                    told += len(interested)
                     _note(interested, missed, row_key, key, kv)
         read_to = reader.read_to
         for watcher, piece in missed.items():

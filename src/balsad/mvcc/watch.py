@@ -126,6 +126,11 @@ class WatchHub:
         for watcher, batch in batches.items():
             self._tell(watcher, batch, revision)
 
+    @property
+    def wants_sync_soon(self) -> bool:
+        """Whether the last sync_step did less than it may, as it had very many to tell."""
+        return self._catch_up.is_cut_short
+
     def sync_step(self) -> bool:
         """Let watchers that are behind catch up a bounded piece; True when more could be done at once."""
         chosen = self._choose()

@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 
 VERSION_CHECK_S: Final = 4.0
 WATCH_SYNC_S: Final = 0.1
+WATCH_SYNC_SOON_S: Final = 0.01
 VICTIMS_S: Final = 0.01
 REMOVAL_DELAY_S: Final = 1.0
 MESSAGE_BYTES_MAX: Final = 1 << 20
@@ -494,7 +495,9 @@ class Member:
         """Arm the catching-up of watchers that are behind; timers run only while there are any."""
         watchers = self.store.watchers
         if watchers.wants_sync and "watch sync" not in self._timers:
-            self._timers["watch sync"] = self._loop.call_later(WATCH_SYNC_S, self._sync_watchers)
+            self._timers["watch sync"] = self._loop.call_later(
+                WATCH_SYNC_SOON_S if watchers.wants_sync_soon else WATCH_SYNC_S, self._sync_watchers
+            )
         if watchers.wants_retry and "victims" not in self._timers:
             self._timers["victims"] = self._loop.call_later(VICTIMS_S, self._retry_victims)
 

@@ -14,7 +14,7 @@ from balsad.mvcc import (
     WatchBatch,
     WatchStream,
 )
-from balsad.mvcc.catch_up import BYTES_PER_BATCH, REVISIONS_PER_BATCH, ROWS_PER_PASS
+from balsad.mvcc.catch_up import BYTES_PER_BATCH, EVENTS_PER_PASS, REVISIONS_PER_BATCH, ROWS_PER_PASS
 from tests.unit.mvcc.memory_backend import MemoryBackend
 from tests.unit.mvcc.mvcc_model import put
 
@@ -364,6 +364,25 @@ def test_one_far_behind_does_not_keep_those_waiting_who_miss_little(store: Store
     assert not far.stream.progress_if_synced()
     assert sync(store) >= 3
     assert far.stream.progress_if_synced()
+
+
+@pytest.mark.parametrize("end", [b"", b"b"])
+def test_a_pass_for_many_watches_is_bounded_by_what_all_are_told(store: Store, inbox: Inbox, end: bytes) -> None:
+    count, watches = 1000, 60
+    for _ in range(count):
+        put(store, b"a")
+    for _ in range(watches):
+        inbox.stream.watch(b"a", end, 1)
+
+    told: list[int] = []
+    while store.watchers.wants_sync:
+        before = sum(len(batch.events) for _, batch in inbox.batches)
+        store.watchers.sync_step()
+        told.append(sum(len(batch.events) for _, batch in inbox.batches) - before)
+        assert store.watchers.wants_sync_soon == store.watchers.wants_sync
+
+    assert sum(told) == count * watches
+    assert EVENTS_PER_PASS <= max(told) <= EVENTS_PER_PASS * 5 // 4
 
 
 def test_a_pass_takes_its_time_from_many_watches_in_turn(store: Store) -> None:
