@@ -183,8 +183,9 @@ class Http1Connection:
             return
         self.state = READING_HEAD
         self._read_on()
-        if not self.in_batch and self.buffered:
-            self._advance()
+        if not self.in_batch and self.buffered and not self.is_waiting:
+            # Whoever answered is in the midst of something: what the next request asks for must not see half of it.
+            self._wait_a_turn()
 
     def drain(self) -> None:
         self.draining = True

@@ -230,8 +230,9 @@ class Store:
         view = node.view(now_ns)
         view.modified_index = index
         event = Event(events.UPDATE, view, prev_node=prev, etcd_index=index)
-        self._publish(event, refresh)
+        # Before anybody is told: who is may ask what comes next.
         self.current_index = index
+        self._publish(event, refresh)
         self._count_update(ok=True)
         return event
 
@@ -312,8 +313,8 @@ class Store:
         prev = node.view(now_ns)
         view = NodeView(path, index, node.created_index, is_dir=node.is_dir)
         event = Event(events.DELETE, view, prev_node=prev, etcd_index=index)
-        self._remove(node, event)
         self.current_index = index
+        self._remove(node, event)
         self.hub.notify(event)
         self._count_delete(ok=True)
         return event

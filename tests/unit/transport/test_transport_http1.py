@@ -69,6 +69,18 @@ def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
     assert client.sink.written.index(b"first") < client.sink.written.index(b"GET /a?b=c")
 
 
+def test_the_next_request_waits_until_whoever_answered_has_done() -> None:
+    """It answers in the midst of applying an entry, say, and half of that nobody must see."""
+    client = RawHttp1()
+    client.send(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+    client.toy.responders[0].respond(200, {}, b"first")
+    assert len(client.toy.requests) == 1
+    assert not client.sink.reading
+    client.toy.loop.turn()
+    assert len(client.toy.requests) == 2
+    assert client.sink.reading
+
+
 def test_many_pipelined_requests_of_one_read_are_one_write() -> None:
     client = RawHttp1()
     client.send(GET * 50)

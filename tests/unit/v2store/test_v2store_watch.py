@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from balsad.v2store import Store, V2Error, Watcher, errors
@@ -28,6 +30,34 @@ def test_a_watcher_gets_the_next_event_and_no_more() -> None:
     (event,) = watcher.take()
     assert (event.action, event.index) == ("create", 2)
     assert watcher.is_removed and woken == [0]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.set("/f", value="1"),
+        lambda store: store.update("/f", value="1"),
+        lambda store: store.compare_and_swap("/f", prev_value="0", value="1"),
+        lambda store: store.delete("/f"),
+        lambda store: store.compare_and_delete("/f", prev_value="0"),
+        lambda store: store.delete_expired_keys(NOW + NS),
+    ],
+    ids=["set", "update", "compare_and_swap", "delete", "compare_and_delete", "expire"],
+)
+def test_whoever_watches_again_as_soon_as_it_is_told_is_not_told_the_same_again(
+    write: Callable[[Store], object],
+) -> None:
+    store = Store()
+    store.create("/f", value="0", expires_ns=NOW)
+    again: list[Watcher] = []
+    store.watch("/f", wake=lambda: again.append(store.watch("/f")))
+
+    write(store)
+
+    (watcher,) = again
+    assert (watcher.take(), watcher.start_index) == ([], store.current_index)
+    store.set("/f", value="2")
+    assert [event.node.value for event in watcher.take()] == ["2"]
 
 
 def test_a_stream_watcher_stays_until_it_is_closed() -> None:
