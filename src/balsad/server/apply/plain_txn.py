@@ -77,9 +77,20 @@ def apply(store: Store, lessor: Lessor, txn: PlainTxn, header: Callable[[int], b
             previous += 1
     if len(operations) > puts + deletes:
         _check_ranges(store, operations)
-    tally.add(abs(compared))
-    tally.add(len(operations) - puts - deletes + previous, puts, deletes)
-    tally.put_bytes += put_bytes
+    # As `tally.add` twice, without the calls.
+    if compared < 0:
+        compared = -compared
+    done = len(operations) + previous
+    tally.ranges += compared + done - puts - deletes
+    if puts:
+        tally.puts += puts
+        tally.put_bytes += put_bytes
+    if deletes:
+        tally.deletes += deletes
+    if compared > 1:
+        tally.txns += 1
+    if done > 1:
+        tally.txns += 1
     head = header(store.current_revision)
     parts = [head, b"\x10\x01"] if succeeded else [head]
     if puts == 1 and not deletes:
