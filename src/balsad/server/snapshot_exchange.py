@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from balsad.errors import StoppedError
 from balsad.raft import Message, Snapshot
+from balsad.server.apply.cluster import note_capabilities
 from balsad.server.disposal import DictShed, Disposal
 from balsad.server.snapshot_preparation import AT_ONCE, Preparation
 from balsad.storage import StorageError, schema
@@ -274,7 +275,10 @@ class SnapshotExchange:
         self._alarms.recover()
         self._applier.auth.store.recover()
         self._disposal.take(prepared.tree.hand_over(self._tree))
+        known = self._cluster.version
         self._cluster.recover()
+        if self._cluster.version is not None and self._cluster.version != known:
+            note_capabilities(self._cluster.version)
         self._heal_buckets()
         applier = self._applier
         index, term = schema.read_consistent_index(self._backend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -186,6 +187,28 @@ def test_of_two_snapshots_the_later_counts(tmp_path: Path) -> None:
             check_installed(life, brought)
 
     in_loop(scenario())
+
+
+def test_a_version_that_comes_with_a_snapshot_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who joins a cluster from a snapshot alone has no entry that sets it. Source: etcd applySnapshot."""
+
+    async def scenario() -> None:
+        async with follower(tmp_path) as (life, brought):
+            cluster = life.member.booted.cluster
+            told: list[list[Any]] = []
+            # Of one that has joined, nothing is known before; then the same comes once more.
+            cluster.version = None
+            for index in (1000, 1001):
+                caplog.clear()
+                receive(life, brought, brought.message(index))
+                await life.until(lambda index=index: life.member.applier.applied_index >= index, "it")  # type: ignore[misc]
+                assert cluster.version is not None
+                lines = [one for one in caplog.records if one.message == "enabled capabilities for version"]
+                told.append([vars(line)["cluster-version"] for line in lines])
+            assert told == [["3.5"], []]
+
+    with caplog.at_level(logging.INFO):
+        in_loop(scenario())
 
 
 def test_a_snapshot_that_raft_does_not_want_is_let_go(tmp_path: Path) -> None:
