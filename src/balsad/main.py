@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from balsad.api import (
+    CallTraces,
     Gateway,
     Handler,
     MemberPages,
@@ -348,6 +349,8 @@ def _mount(member: Member, server: RpcServer, paged: RpcServer, monitoring: RpcS
     if member.config.enable_pprof or member.config.log_level == "debug":
         log.info("pprof is enabled", extra={"path": "/debug/pprof"})
         mounts |= pprof_pages()
+    if member.config.log_level == "debug":
+        mounts |= CallTraces(server.methods, server.stopwatch).pages()
     paged.http = client_handler(
         pages,
         metrics,
@@ -359,10 +362,10 @@ def _mount(member: Member, server: RpcServer, paged: RpcServer, monitoring: RpcS
     member.flush_by(server.flush)
 
 
-def _observer(histograms: LabelledHistogram, method: Method) -> Callable[[float], None]:
+def _observer(histograms: LabelledHistogram, method: Method) -> Callable[[float, bool], None]:
     """Those of a method are shown once one of its calls has ended."""
     labels = grpc_type(method.service, method.name), method.service, method.name
-    return lambda seconds: histograms.of(*labels).observe(seconds)
+    return lambda seconds, _failed: histograms.of(*labels).observe(seconds)
 
 
 def _texts(urls: tuple[Url, ...]) -> list[str]:

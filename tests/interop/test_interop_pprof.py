@@ -112,3 +112,27 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
         assert pos + size <= len(message)
         yield tag >> 3, message[pos : pos + size]
         pos += size
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("who", programs())
+def test_the_last_calls_are_shown_at_a_log_level_of_debug(who: str, tmp_path: Path) -> None:
+    """Source: golang.org/x/net/trace."""
+    with start(program(who), tmp_path / "data", "--log-level=debug", "--metrics=extensive") as member:
+        member.etcdctl("put", "a", "1")
+        member.etcdctl("get", "a", "--rev=99", check=False)
+        url = f"{member.client_url}/debug/requests"
+        status, body, headers = fetch(url)
+        assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert b"<title>/debug/requests</title>" in body
+        assert b"grpc.Recv.etcdserverpb.KV" in body
+        for bucket in (0, 8):
+            assert f"?fam=grpc.Recv.etcdserverpb.KV&b={bucket}".encode() in body
+            assert fetch(f"{url}?fam=grpc.Recv.etcdserverpb.KV&b={bucket}")[0] == 200
+        assert b"/etcdserverpb.KV/Put" in fetch(f"{url}?fam=grpc.Recv.etcdserverpb.KV&b=0&exp=1")[1]
+        assert b"/etcdserverpb.KV/Range" in fetch(f"{url}?fam=grpc.Recv.etcdserverpb.KV&b=8&exp=1")[1]
+        assert b"Count" in fetch(f"{url}?fam=grpc.Recv.etcdserverpb.KV&b=11")[1]
+        for query in ("fam=nosuch&b=0", "fam=grpc.Recv.etcdserverpb.KV&b=x", "b=5"):
+            assert fetch(f"{url}?{query}")[0] == 200
+        assert b"<h1>/debug/events</h1>" in fetch(f"{member.client_url}/debug/events")[1]
+        assert b"grpc_server_handling_seconds_count" in fetch(f"{member.client_url}/metrics")[1]

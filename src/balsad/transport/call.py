@@ -116,7 +116,7 @@ class Call(Stream):
         method.ok += 1
         method.bytes_out += size - MESSAGE_HEAD_SIZE
         if self.began:
-            self._observe(method)
+            self._observe(method, False)
         if self.timer_tick or connection.goaway_sent:
             connection.forget(self)
         else:
@@ -363,11 +363,11 @@ class Call(Stream):
         else:
             method.count_failed(code)
         if self.began:
-            self._observe(method)
+            self._observe(method, code != 0)
 
-    def _observe(self, method: Method) -> None:
+    def _observe(self, method: Method, failed: bool) -> None:
         if method.observe is not None:
-            method.observe(self.connection.server.stopwatch() - self.began)
+            method.observe(self.connection.server.stopwatch() - self.began, failed)
 
 
 class WholeCall(Call):

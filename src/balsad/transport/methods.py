@@ -61,8 +61,8 @@ class Method:
         self.bytes_out = 0
         self.ok = 0
         self.failed: dict[int, int] = {}
-        self.observe: Callable[[float], None] | None = None
-        """Told how many seconds each call took, once `time_calls` was called."""
+        self.observe: Callable[[float, bool], None] | None = None
+        """Told how many seconds each call took and whether it failed, once `time_calls` was called."""
 
     @property
     def is_stream(self) -> bool:
@@ -92,7 +92,7 @@ class Method:
             ended[CODE_OK] = ok
         return ended
 
-    def time_calls(self, observe: Callable[[float], None], now: Callable[[], float]) -> None:
+    def time_calls(self, observe: Callable[[float, bool], None], now: Callable[[], float]) -> None:
         """From now on tell `observe` how long calls take; who never asks for it pays nothing for it."""
         self.observe = observe
         handler, fast, factory = self.handler, self.fast, self.factory
@@ -110,10 +110,10 @@ class Method:
                 try:
                     answer = fast(headers, message)
                 except RequestError:
-                    observe(now() - began)
+                    observe(now() - began, True)
                     raise
                 if answer is not None:
-                    observe(now() - began)
+                    observe(now() - began, False)
                 return answer
 
             self.fast = timed_fast
