@@ -157,6 +157,7 @@ class Machine:
         member.exchange.at_once = member.tree_saves.at_once = SNAPSHOT_SLICE
         # Whatever deletes a key of a range or a lease takes a while, and anything may happen meanwhile.
         member.applier.long_writes.keys_min = member.applier.long_writes.at_once = 1
+        member.applier.cluster.expired_at_once = 1
         member.driver.steps.pause_s = APPLY_PAUSE_S
         self.member, self.joint = member, joint
         member.on_removed = self.leave

@@ -11,6 +11,7 @@ Source: etcd api/etcdserverpb/etcdserver.proto, server/etcdserver/apply_v2.go.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -178,8 +179,11 @@ def _add_text(parts: list[bytes], tag: bytes, text: str) -> None:
     parts += [tag, uvarint(len(data)), data]
 
 
-def apply_request(store: Store, request: Request, now_ns: int) -> Outcome:
-    """Carry out a committed request; gives its event, its error, what membership must do, or None for a SYNC."""
+def apply_request(store: Store, request: Request, now_ns: int, expired_max: int = sys.maxsize) -> Outcome:
+    """Carry out a committed request; gives its event, its error, what membership must do, or None for a SYNC.
+
+    A SYNC deletes `expired_max` keys at most; the same again deletes the next ones.
+    """
     try:
         if request.method == "PUT":
             return _put(store, request, now_ns)
@@ -201,7 +205,7 @@ def apply_request(store: Store, request: Request, now_ns: int) -> Outcome:
         if request.method == "QGET":
             return store.get(request.path, recursive=request.recursive, in_order=request.sorted, now_ns=now_ns)
         if request.method == "SYNC":
-            store.delete_expired_keys(request.time, now_ns=now_ns)
+            store.delete_expired_keys(request.time, now_ns=now_ns, limit=expired_max)
             return None
     except V2Error as error:
         return error

@@ -17,6 +17,7 @@ Source: etcd v2store/store.go (3.5.1; updating a folder's TTL as in 3.4).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
@@ -352,13 +353,16 @@ class Store:
             self.stats.compare_and_delete_fail += 1
         self.counters.write(events.COMPARE_AND_DELETE, ok=ok)
 
-    def delete_expired_keys(self, cutoff_ns: int, *, now_ns: int = 0) -> list[Event]:
-        """Delete all that expired at or before `cutoff_ns`, the leader's clock when it proposed this."""
+    def delete_expired_keys(self, cutoff_ns: int, *, now_ns: int = 0, limit: int = sys.maxsize) -> list[Event]:
+        """Delete what expired at or before `cutoff_ns`, the leader's clock when it proposed this: `limit` at most.
+
+        Each is a step of the tree of its own: who sees some of them done sees the tree as it was at that index.
+        """
         expired: list[Event] = []
-        while True:
+        while len(expired) < limit:
             node = self.ttl_heap.soonest()
             if node is None or node.expires_ns > cutoff_ns:
-                return expired
+                break
             self.current_index += 1
             prev = node.view(now_ns)
             view = NodeView(node.path, self.current_index, node.created_index, is_dir=node.is_dir)
@@ -368,6 +372,7 @@ class Store:
             self.counters.expires += 1
             self.hub.notify(event)
             expired.append(event)
+        return expired
 
     # The tree.
 

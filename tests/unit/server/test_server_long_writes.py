@@ -15,6 +15,7 @@ from balsad.errors import RequestError
 from balsad.membership import Member
 from balsad.mvcc.event import WatchBatch
 from balsad.proto import rpc_pb2 as rpc
+from balsad.v2store import Request, encode_request
 from tests.unit.server.server_kit import Running, in_loop, new_call, running
 
 KEYS = 600
@@ -190,5 +191,33 @@ def test_a_long_range_asked_for_meanwhile_says_what_was_there(tmp_path: Path) ->
                 await life.answer(call)
                 found = rpc.RangeResponse.FromString(call.messages[0])
                 assert (found.count, len(found.kvs), found.header.revision) == (KEYS, number, KEYS + 1)
+
+    in_loop(scenario())
+
+
+def test_very_many_v2_keys_expire_in_slices_and_what_comes_behind_waits(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as life:
+            member = life.member
+            tree = member.v2.tree
+            member.applier.cluster.expired_at_once = 50
+            for number in range(220):
+                tree.set(f"/1/k{number:03d}", value="x", expires_ns=2_000_000_000_000_000_000 + number // 2)
+            before = tree.current_index
+            index = member.applier.applied_index
+            sync = Request(id=member.service.next_id(), method="SYNC", time=2_000_000_000_000_000_000 + 100)
+            member.service.propose_raw(encode_request(sync), sync.id, lambda _: None)
+            behind = propose(life, "put", rpc.PutRequest(key=b"x"))
+            while not member.applier.is_long:
+                await asyncio.sleep(0)
+            gone: list[int] = []
+            while member.applier.is_long:
+                assert (member.applier.applied_index, behind) == (index, [])
+                gone.append(tree.current_index - before)
+                await asyncio.sleep(0)
+            assert sorted(set(gone)) == [50, 100, 150, 200]
+            await life.until(lambda: behind)
+            assert tree.current_index - before == 202 and member.applier.applied_index == index + 2
+            assert tree.get("/1").node.nodes is not None and len(tree.get("/1").node.nodes or ()) == 18
 
     in_loop(scenario())

@@ -6,8 +6,9 @@ Source: etcd server/etcdserver/server.go (applyConfChange), apply_v2.go.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from balsad.config.versions import ETCD_VERSION
 from balsad.errors import RequestError
@@ -29,10 +30,13 @@ from balsad.v2store import ClusterVersionPut, MemberAttributesPut, Outcome, V2Er
 if TYPE_CHECKING:
     from balsad.env import Clock
     from balsad.server.propose import Result
+    from balsad.v2store import Request
     from balsad.v2store import Store as V2Store
 
 log = logging.getLogger(__name__)
 
+EXPIRED_AT_ONCE: Final = 1000
+"""v2 keys that a SYNC deletes in one turn of the event loop: 6 ms."""
 _CLUSTER_FIELDS = frozenset(
     ("cluster_version_set", "cluster_member_attr_set", "downgrade_info_set", "downgrade_version_test")
 )
@@ -67,6 +71,8 @@ class ClusterApplier:
         self.last_v2_method = ""
         self.last_v2_failed = False
         """Of the request that was applied last."""
+        self.expired_at_once = EXPIRED_AT_ONCE
+        self._expiry: Iterator[bytes] | None = None
         self.on_v2_outcome: Callable[[int, Outcome], None] | None = None
         self.on_removed: Callable[[], None] | None = None  # this very member was removed
         self.on_change: Callable[[MemberChange], None] | None = None
@@ -131,7 +137,13 @@ class ClusterApplier:
         """Apply a v2 Request to the tree; its id and an empty answer, or the refusal."""
         request = decode_request(data)
         self.last_v2_method = request.method
-        outcome = apply_request(self.tree, request, int(self._clock.time() * 1e9))
+        before = self.tree.current_index
+        # What the backend has already is applied in one piece.
+        outcome = apply_request(
+            self.tree, request, int(self._clock.time() * 1e9), self.expired_at_once if is_new else sys.maxsize
+        )
+        if is_new and request.method == "SYNC" and self.tree.current_index - before == self.expired_at_once:
+            self._expiry = self._expire(request)
         self.last_v2_failed = isinstance(outcome, (V2Error, RequestError))
         if isinstance(outcome, MemberAttributesPut):
             self._set_attributes(outcome.member_id, decode_attributes(outcome.value), is_new)
@@ -142,6 +154,20 @@ class ClusterApplier:
         elif self.on_v2_outcome is not None:
             self.on_v2_outcome(request.id, outcome)
         return request.id, b""
+
+    def _expire(self, request: Request) -> Iterator[bytes]:
+        """The rest of a SYNC, some keys at a time: whoever looks meanwhile sees the tree at one of its indices."""
+        expired = self.expired_at_once
+        while expired == self.expired_at_once:
+            yield b""
+            before = self.tree.current_index
+            apply_request(self.tree, request, int(self._clock.time() * 1e9), self.expired_at_once)
+            expired = self.tree.current_index - before
+
+    def take_expiry(self) -> Iterator[bytes] | None:
+        """What there is to do yet of the SYNC that was applied just now."""
+        expiry, self._expiry = self._expiry, None
+        return expiry
 
     def _set_attributes(self, member_id: int, attributes: Attributes, is_new: bool) -> None:
         self.cluster.update_attributes(member_id, attributes, apply_v3=is_new)

@@ -175,8 +175,6 @@ class Applier:
                     return
             index = self.applied_index
 
-    # A long one.
-
     @property
     def is_long(self) -> bool:
         """Whether an entry is being applied bit by bit, and others may wait behind it."""
@@ -200,7 +198,7 @@ class Applier:
         long = self._long
         assert long is not None
         try:
-            result: Result = next(long.work)
+            result: Result | None = next(long.work, None)
         except RequestError as refusal:
             result = refusal
         if result == b"":
@@ -209,9 +207,10 @@ class Applier:
         self._mark(long.entry)
         pending = long.pending
         if self.on_applied is not None:
-            self.on_applied("v3", go_name(long.field), isinstance(result, bytes), self._clock() - long.began, 1)
+            took_s = self._clock() - long.began
+            self.on_applied(long.api, long.operation, not isinstance(result, RequestError), took_s, 1)
         if pending is not None and waiting.pop(pending.id, None) is not None:
-            pending.resolve(result)
+            pending.resolve(result or b"")
         if long.rest:
             self.apply(long.rest, waiting)
 
@@ -579,7 +578,9 @@ class Applier:
     def _apply_v2(self, data: bytes, is_new: bool, waiting: dict[int, Pending]) -> None:
         began = self._clock()
         request_id, result = self.cluster.apply_v2(data, is_new)
-        if self.on_applied is not None:
+        if (expiry := self.cluster.take_expiry()) is not None:
+            self._begin_long(expiry, "SYNC", waiting.pop(request_id, None), began)
+        elif self.on_applied is not None:
             cluster = self.cluster
             self.on_applied("v2", cluster.last_v2_method, not cluster.last_v2_failed, self._clock() - began, 1)
         pending = waiting.pop(request_id, None)

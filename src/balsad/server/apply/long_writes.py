@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from balsad.errors import LeaseNotFoundError
 from balsad.raft import EntryType
 from balsad.server.answers import HeaderBytes, delete_answer, delete_rows
+from balsad.server.apply.tally import go_name
 
 if TYPE_CHECKING:
     from balsad.auth import Identity
@@ -34,17 +35,18 @@ KEYS_MIN: Final = 5000
 AT_ONCE: Final = 4000
 
 Work = Iterator[bytes]
-"""Nothing after each slice, the answer in the end. It may raise a RequestError, but only before it changed anything."""
+"""Nothing after each slice, in the end the answer, if any. A RequestError is raised before anything is changed."""
 
 
 class LongWrite:
     """An entry that is being applied over several turns of the event loop."""
 
-    __slots__ = ("began", "entry", "field", "pending", "rest", "work")
+    __slots__ = ("api", "began", "entry", "operation", "pending", "rest", "work")
 
     def __init__(self, entry: Entry, field: str, work: Work, pending: Pending | None, began: float) -> None:
         self.entry = entry
-        self.field = field
+        self.api = "v2" if field == "SYNC" else "v3"
+        self.operation = field if field == "SYNC" else go_name(field)
         self.work = work
         self.pending = pending
         self.began = began
