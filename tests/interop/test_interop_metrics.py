@@ -130,6 +130,9 @@ def test_the_same_calls_are_counted_alike(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         found, wanted = counted(ours), counted(theirs)
+        times = scrape(ours)
+        for timed in ("etcd_disk_backend_snapshot", "etcd_mvcc_hash_rev", "etcd_disk_backend_defrag"):
+            assert 0 < times[f"{timed}_duration_seconds_sum{{}}"] < 60
         names, wanted_names = ({name.partition("{")[0] for name in scrape(member)} for member in (ours, theirs))
 
     different = {
