@@ -31,6 +31,11 @@ class ExpiryQueue:
         self._entries.clear()
         self._heap.clear()
 
+    def reset(self, deadlines: dict[int, float]) -> None:
+        """Hold these leases and no others: quicker than one by one."""
+        self._deadlines = deadlines
+        self._rebuild()
+
     def set(self, lease_id: int, deadline: float) -> None:
         """Give a lease a deadline in place of any it had."""
         self._deadlines[lease_id] = deadline
@@ -74,6 +79,6 @@ class ExpiryQueue:
         return heap[0][0] if heap else None
 
     def _rebuild(self) -> None:
-        self._heap = [(deadline, lease_id) for lease_id, deadline in self._deadlines.items()]
+        self._heap = list(zip(self._deadlines.values(), self._deadlines, strict=True))
         heapify(self._heap)
         self._entries = dict(self._deadlines)
