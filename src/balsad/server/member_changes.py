@@ -5,11 +5,12 @@ Source: etcd server/etcdserver/server.go (AddMember ... configure).
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from balsad.errors import NotLeaderError, RequestError
+from balsad.errors import NotLeaderError, RequestError, UnhealthyError
 from balsad.membership import (
     Connections,
     Member,
@@ -42,7 +43,8 @@ class MemberChanges:
         service = self._service
         if service.config.strict_reconfig_check:
             voters = service.cluster.voters()
-            check_add(voters, is_learner=member.is_learner, connections=self._connections())
+            with self._telling("add", member.id):
+                check_add(voters, is_learner=member.is_learner, connections=self._connections())
         kind = ConfChangeType.ADD_LEARNER_NODE if member.is_learner else ConfChangeType.ADD_NODE
         self._propose(ConfChange(kind, member.id, encode_member(member)), done)
 
@@ -50,12 +52,13 @@ class MemberChanges:
         """Raises: MemberNotEnoughStartedError, UnhealthyError."""
         service = self._service
         if service.config.strict_reconfig_check:
-            check_remove(
-                service.cluster.voters(),
-                service.cluster.member(member_id),
-                member_id,
-                connections=self._connections(),
-            )
+            with self._telling("remove", member_id):
+                check_remove(
+                    service.cluster.voters(),
+                    service.cluster.member(member_id),
+                    member_id,
+                    connections=self._connections(),
+                )
         self._propose(ConfChange(ConfChangeType.REMOVE_NODE, member_id), done)
 
     def update(self, member_id: int, peer_urls: tuple[str, ...], done: Done) -> None:
@@ -94,8 +97,28 @@ class MemberChanges:
         found = progress.get(member_id)
         check_learner_ready(None if found is None else found.match, progress[service.member_id].match)
         if service.config.strict_reconfig_check:
-            check_promote(service.cluster.voters())
+            with self._telling("promote", member_id):
+                check_promote(service.cluster.voters())
         self._propose(ConfChange(ConfChangeType.ADD_NODE, member_id, encode_promotion(member_id)), done)
+
+    @contextlib.contextmanager
+    def _telling(self, what: str, member_id: int) -> Iterator[None]:
+        """Tell of a change that strict reconfiguration refuses."""
+        try:
+            yield
+        except RequestError as refusal:
+            reason = "not enough healthy members"
+            if isinstance(refusal, UnhealthyError):
+                reason = "local member has not been connected to all peers, reconfigure breaks active quorum"
+            log.warning(
+                f"rejecting member {what} request; {reason}",
+                extra={
+                    "local-member-id": format_id(self._service.member_id),
+                    f"requested-member-{what}": format_id(member_id),
+                    "error": refusal.text,
+                },
+            )
+            raise
 
     def _connections(self) -> Connections:
         service = self._service
