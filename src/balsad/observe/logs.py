@@ -158,6 +158,10 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         }
     else:
         fields = dict(given)
+    for name, value in fields.items():
+        if isinstance(value, float) and value.is_integer():
+            # Seconds: zap writes `1`, not `1.0`.
+            fields[name] = int(value)
     if fields.get("error", "") is None:
         del fields["error"]
     if record.exc_info and record.exc_info[1] is not None:

@@ -66,6 +66,14 @@ def test_a_line(log_file: LogFile, monkeypatch: pytest.MonkeyPatch) -> None:
     assert '"urls":["x"],"ok":true}\n' in text
 
 
+def test_whole_seconds_have_no_fraction(log_file: LogFile) -> None:
+    """As zap's encoder of floats has them; its durations are seconds."""
+    log.info("x", extra={"retry-interval": 1.0, "took": 0.25, "left": -3.0, "never": float("inf")})
+
+    text = log_file.path.read_text()
+    assert '"retry-interval":1,"took":0.25,"left":-3,' in text
+
+
 def test_local_time_has_its_offset(log_file: LogFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """Source: zapcore.ISO8601TimeEncoder."""
     monkeypatch.setenv("TZ", "XYZ-2")
