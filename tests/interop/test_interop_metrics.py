@@ -12,6 +12,7 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from balsad.proto import rpc_pb2 as rpc
 from tests.interop.clusters import cluster
 from tests.interop.servers import Member, balsad, fetch, finish, program, programs, real, start
 from tests.interop.v3 import connect
@@ -225,3 +226,20 @@ def test_reads_that_no_quorum_confirms_are_told_of(name: str, tmp_path: Path) ->
 
 def log_of(member: Member) -> str:
     return member.log_path.read_text("utf-8", "replace")
+
+
+@pytest.mark.parametrize("name", programs())
+def test_what_streams_count_as_whose_clients_go(name: str, tmp_path: Path) -> None:
+    """Source: etcd api/v3rpc lease.go (LeaseKeepAlive), watch.go."""
+    streams = {"etcdserverpb.Lease": ("LeaseKeepAlive", "Unavailable"), "etcdserverpb.Watch": ("Watch", "Canceled")}
+    with start(program(name), tmp_path / "data") as member:
+        lease = member.etcdctl("lease", "grant", "100").split()[1]
+        member.etcdctl("lease", "keep-alive", "--once", lease)
+        with connect(member.address) as v3:
+            v3.watch(rpc.WatchCreateRequest(key=b"a")).next()
+        deadline = time.monotonic() + 20
+        for service, (method, code) in streams.items():
+            labels = f"grpc_code={code},grpc_method={method},grpc_service={service},grpc_type=bidi_stream"
+            while scrape(member)[f"grpc_server_handled_total{{{labels}}}"] != 1:
+                assert time.monotonic() < deadline, method
+                time.sleep(0.1)

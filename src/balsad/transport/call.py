@@ -286,7 +286,8 @@ class Call(Stream):
     def on_gone(self) -> None:
         if not self.closed:
             self.closed = True
-            self._count(Code.CANCELED)
+            method: Method | None = self.headers.method
+            self._count(Code.CANCELED if method is None else method.code_when_gone)
             self.drop_received()
             self._tell_cancelled()
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from balsad.transport.faces import StreamHandler
 
 CODE_OK: Final = 0
+CODE_CANCELED: Final = 1
 CODE_RESOURCE_EXHAUSTED: Final = 8
 CODE_UNIMPLEMENTED: Final = 12
 
@@ -61,6 +62,8 @@ class Method:
         self.bytes_out = 0
         self.ok = 0
         self.failed: dict[int, int] = {}
+        self.code_when_gone = CODE_CANCELED
+        """What a call counts as whose client reset it or left."""
         self.observe: Callable[[float, bool], None] | None = None
         """Told how many seconds each call took and whether it failed, once `time_calls` was called."""
 

@@ -14,7 +14,7 @@ from balsad.transport.faces import Connection, Handle, Scheduler, StreamHandler,
 from balsad.transport.http import HttpRequest, HttpResponder
 from balsad.transport.http2_base import TURN_S_MAX
 from balsad.transport.limits import Limits
-from balsad.transport.methods import Headers, Method, Router
+from balsad.transport.methods import CODE_CANCELED, Headers, Method, Router
 from balsad.transport.timers import TICK_S, Timers
 from balsad.transport.tls import ServerTls
 
@@ -83,9 +83,11 @@ class RpcServer:
         self.router.add(Method(path, handler, fast, None))
         self._forget_headers()
 
-    def stream(self, path: str, factory: Callable[[Call], StreamHandler]) -> None:
+    def stream(self, path: str, factory: Callable[[Call], StreamHandler], code_when_gone: int = CODE_CANCELED) -> None:
         """Serve a method that streams in either direction."""
-        self.router.add(Method(path, None, None, factory))
+        method = Method(path, None, None, factory)
+        method.code_when_gone = code_when_gone
+        self.router.add(method)
         self._forget_headers()
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from balsad.api.v3.door import Door, decode
 from balsad.api.v3.lease_lists import MANY, LeaseLists, keys_in_order, lease_rows, leases_by_expiry
 from balsad.errors import (
+    Code,
     LeaseNotFoundError,
     NoLeaderError,
     NotLeaderError,
@@ -46,7 +47,8 @@ class LeaseApi:
         server.unary("/etcdserverpb.Lease/LeaseRevoke", self.revoke)
         server.unary("/etcdserverpb.Lease/LeaseTimeToLive", self.time_to_live)
         server.unary("/etcdserverpb.Lease/LeaseLeases", self.leases)
-        server.stream("/etcdserverpb.Lease/LeaseKeepAlive", self.keep_alive)
+        # To etcd whoever stops keeping alive looks like a leader that is lost.
+        server.stream("/etcdserverpb.Lease/LeaseKeepAlive", self.keep_alive, code_when_gone=Code.UNAVAILABLE)
 
     def _header(self) -> bytes:
         service = self._service
