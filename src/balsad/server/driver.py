@@ -155,6 +155,7 @@ class Driver:
         self._are_few = False  # those whose requests are under way
         self._saving: Ready | None = None
         self._in_save = False
+        self._saves_take_time = False  # others go on meanwhile
         self._unsaved: HardState | None = None
         self.steps = ApplySteps(
             applier, self.waiting, applied=self._note_applied, flush=self._flush, failed=self._give_up
@@ -462,7 +463,22 @@ class Driver:
         self._in_save = True
         self.wal.save(hard_state, entries, True, self._on_saved, meanwhile)
         self._in_save = False
-        return not self._is_saving()
+        self._saves_take_time = self._is_saving()
+        if self._saves_take_time and ready.committed_entries and ready.snapshot is None:
+            self._apply_stable(ready)
+        return not self._saves_take_time
+
+    def _apply_stable(self, ready: Ready) -> None:
+        """Apply what is committed and was on disk before this Ready, and answer: etcd, too, does so while it saves."""
+        committed = ready.committed_entries
+        entries = ready.entries
+        if entries and entries[0].index <= committed[-1].index:
+            committed = committed[: max(0, entries[0].index - committed[0].index)]
+        if not committed or committed[-1].index <= self.applier.applied_index:
+            return
+        if all(entry.type == EntryType.NORMAL for entry in committed):
+            self.applier.apply(committed, self.waiting)
+            self.flush()
 
     def _apply_ahead(self) -> None:
         """Apply what the disk is writing, and this member alone agrees to; nobody sees it before `_finish`."""

@@ -254,6 +254,52 @@ def test_who_does_not_agree_alone_applies_nothing_ahead() -> None:
     in_loop(run())
 
 
+def append_of(leader: int, after: int, data: list[bytes], commit: int, *, log_term: int = 2) -> Message:
+    entries = [Entry(0, 2, after + 1 + at, one) for at, one in enumerate(data)]
+    return Message(MessageType.APP, 1, leader, 2, log_term=log_term, index=after, entries=entries, commit=commit)
+
+
+def test_what_was_on_disk_before_is_applied_while_the_disk_takes_what_is_new() -> None:
+    """A follower: what the same append brings is applied when it is saved, though it is committed already."""
+
+    async def run() -> None:
+        world = World((1, 2, 3))
+        world.driver.step([append_of(2, 1, [b"one", b"two"], 1, log_term=1)])
+        world.driver.drain()
+        world.wal.slow = True
+        world.told.clear()
+        world.driver.step([append_of(2, 3, [b"three"], 4)])
+        await turns()
+        assert world.told == [("save", [b"three"]), ("apply", [b"one", b"two"]), ("flush",)]
+
+        world.wal.finish()
+
+        assert world.steps("apply")[1][-1:] == [b"three"]
+        assert world.applier.applied_index == 4
+        assert not world.failures
+
+    in_loop(run())
+
+
+def test_what_takes_the_place_of_something_on_disk_was_not_there_before() -> None:
+    async def run() -> None:
+        world = World((1, 2, 3))
+        world.driver.step([append_of(2, 1, [b"old"], 1, log_term=1)])
+        world.driver.drain()
+        world.wal.slow = True
+        world.told.clear()
+        new = Message(MessageType.APP, 1, 3, 3, log_term=1, index=1, entries=[Entry(0, 3, 2, b"new")], commit=2)
+        world.driver.step([new])
+        await turns()
+        assert world.told == [("save", [b"new"])]
+
+        world.wal.finish()
+
+        assert world.steps("apply") == [[b"new"]]
+
+    in_loop(run())
+
+
 def test_after_a_failed_sync_all_are_hung_up_on_before_anybody_can_be_told() -> None:
     async def scenario(world: World) -> None:
         world.wal.is_quick = True
