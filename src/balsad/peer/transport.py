@@ -44,6 +44,30 @@ _WELCOME: Final = frozenset(kind for kind in range(len(MESSAGE_NAMES)) if kind !
 """What may come in alone. A MsgSnap comes with its database; others stay within a member, or are of a later raft."""
 
 
+def _outdone(messages: list[Message]) -> set[int]:
+    """The `id` of appends without entries, which only say what is committed, where the next one to the same member
+    follows on the same entry and says it, too: a leader has sent both in one turn."""
+    empty: dict[int, Message] = {}
+    found: set[int] = set()
+    for message in messages:
+        if message.type != MSG_APP:
+            continue
+        to = message.to
+        before = empty.get(to)
+        if (
+            before is not None
+            and before.index == message.index
+            and before.term == message.term
+            and before.commit <= message.commit
+        ):
+            found.add(id(before))
+        if not message.entries:
+            empty[to] = message
+        elif before is not None:
+            del empty[to]
+    return found
+
+
 def _no_observer(_member_id: int, _seconds: float) -> None:
     pass
 
@@ -183,6 +207,7 @@ class PeerTransport:
                 return
         used: dict[int, RemotePeer] = {}
         answers: dict[int, Message] | None = None
+        outdone = _outdone(messages) if len(messages) > 1 else None
         for message in messages:
             to = message.to
             if not to:
@@ -196,6 +221,8 @@ class PeerTransport:
             peer = peers.get(to)
             if peer is not None:
                 if message.type == MSG_APP:
+                    if outdone and id(message) in outdone:
+                        continue
                     peer.counts.appends_sent += 1
                 peer.send(message)
                 used[to] = peer

@@ -415,6 +415,11 @@ class RawNode:
         return self.raft.term
 
     @property
+    def leads(self) -> bool:
+        """Whether it is the leader now, whatever the last Ready said."""
+        return self.raft.role == LEADER
+
+    @property
     def committed(self) -> int:
         """The last entry that is known to be committed."""
         return self.raft.log.committed

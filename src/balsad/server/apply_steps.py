@@ -9,9 +9,21 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from balsad.raft import Entry, EntryType
+
 if TYPE_CHECKING:
+    from balsad.raft import Ready
     from balsad.server.apply.dispatch import Applier
     from balsad.server.propose import Pending
+
+
+def stable_part(ready: Ready) -> list[Entry]:
+    """What of the committed entries was on disk before this Ready; nothing if members come or go with it."""
+    committed = ready.committed_entries
+    entries = ready.entries
+    if entries and entries[0].index <= committed[-1].index:
+        committed = committed[: max(0, entries[0].index - committed[0].index)]
+    return committed if all(entry.type == EntryType.NORMAL for entry in committed) else []
 
 
 class ApplySteps:

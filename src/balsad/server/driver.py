@@ -26,12 +26,8 @@ from typing import TYPE_CHECKING, Final
 from balsad.errors import (
     NoLeaderError,
     NotLeaderError,
-    RequestError,
-    RequestTimedOutError,
     RequestTooLargeError,
     StoppedError,
-    TimeoutDueToConnectionLostError,
-    TimeoutDueToLeaderFailError,
     TooManyRequestsError,
 )
 from balsad.membership import format_id
@@ -52,8 +48,9 @@ from balsad.raft import (
     StepLocalMessageError,
     StepPeerNotFoundError,
 )
-from balsad.server.apply_steps import ApplySteps
+from balsad.server.apply_steps import ApplySteps, stable_part
 from balsad.server.group_commit import CLIENTS_MAX, GroupCommit
+from balsad.server.late import why_late
 from balsad.server.late_heartbeats import warn_of_late_heartbeats
 from balsad.server.propose import Pending
 from balsad.server.raft_words import leader_sentence, tell
@@ -156,6 +153,7 @@ class Driver:
         self._saving: Ready | None = None
         self._in_save = False
         self._saves_take_time = False  # others go on meanwhile
+        self._handed = 0  # up to here entries were given to the applier before their Ready was saved
         self._unsaved: HardState | None = None
         self.steps = ApplySteps(
             applier, self.waiting, applied=self._note_applied, flush=self._flush, failed=self._give_up
@@ -278,9 +276,11 @@ class Driver:
             late.append(pending)
         if not late:
             return
+        other = self.leader if not self.is_leader else 0
+        since = self.links.active_since(other) if other else None
         for pending in late:
             del self.waiting[pending.id]
-            pending.resolve(self._why_late(pending))
+            pending.resolve(why_late(pending.born, self.led_since, self._election_timeout_s, since))
         self.proposals_failed += len(late)
         # What was never proposed need not be any more.
         self._keep_in_inbox([entry for entry in self._inbox if entry.context.id in self.waiting])
@@ -289,17 +289,6 @@ class Driver:
     def _keep_in_inbox(self, entries: list[Entry]) -> None:
         self._inbox = entries
         self._inbox_bytes = sum(len(entry.data) for entry in entries)
-
-    def _why_late(self, pending: Pending) -> RequestError:
-        """Source: etcd parseProposeCtxErr."""
-        lost_at = self.led_since - 2 * self._election_timeout_s
-        if lost_at < pending.born < self.led_since:
-            return TimeoutDueToLeaderFailError()
-        if self.leader and not self.is_leader:
-            since = self.links.active_since(self.leader)
-            if not since or since > pending.born:
-                return TimeoutDueToConnectionLostError()
-        return RequestTimedOutError()
 
     def on_gone(self, member_id: int) -> None:
         """Another member's process has ended. If it led, its followers need not wait for its silence."""
@@ -345,7 +334,12 @@ class Driver:
     def _work(self) -> None:
         node = self.node
         while True:
-            if not (self._stirred and node.has_ready()):
+            if self._stirred and node.has_ready():
+                # What is committed now goes to the followers together with what comes next, and is applied while the
+                # disk takes that. Where saving does not take time, it is applied and answered first.
+                if self._inbox and self._saves_take_time and self._rides_along():
+                    self._propose_gathered()
+            else:
                 self._stirred = False
                 # What is committed is applied and answered before the next batch goes to the disk.
                 # Without a leader proposals wait here, until one is found or they time out.
@@ -354,17 +348,8 @@ class Driver:
                 if self._only_as_leader and not self.is_leader:
                     self._withdraw()
                     continue
-                batch = self._inbox
-                self._inbox = []
-                self._inbox_bytes = 0
-                self._are_few = len(self.waiting) <= CLIENTS_MAX
-                try:
-                    node.propose(batch)
-                except ProposalDroppedError:
-                    self._keep_in_inbox(batch)
+                if not self._propose_gathered():
                     break
-                if self._only_as_leader:
-                    self._only_as_leader.clear()
             ready = node.ready()
             self._stirred = True
             for event in ready.events:
@@ -380,6 +365,26 @@ class Driver:
                 self.group_commit.ended(now)
             if self.busy_poll is not None and self.busy_poll.idle(now):
                 self._loop.call_soon(self._stay_awake)
+
+    def _propose_gathered(self) -> bool:
+        """Hand the inbox to raft; False when raft will not have it now."""
+        batch = self._inbox
+        self._inbox = []
+        self._inbox_bytes = 0
+        self._are_few = len(self.waiting) <= CLIENTS_MAX
+        try:
+            self.node.propose(batch)
+        except ProposalDroppedError:
+            self._keep_in_inbox(batch)
+            return False
+        if self._only_as_leader:
+            self._only_as_leader.clear()
+        return True
+
+    def _rides_along(self) -> bool:
+        """Whether what has gathered goes with what is Ready."""
+        node = self.node
+        return self.is_leader and node.leads and not node.commits_alone(node.term) and not self._gathers()
 
     def _gathers(self) -> bool:
         """Whether what is in the inbox waits for more."""
@@ -470,14 +475,13 @@ class Driver:
 
     def _apply_stable(self, ready: Ready) -> None:
         """Apply what is committed and was on disk before this Ready, and answer: etcd, too, does so while it saves."""
-        committed = ready.committed_entries
-        entries = ready.entries
-        if entries and entries[0].index <= committed[-1].index:
-            committed = committed[: max(0, entries[0].index - committed[0].index)]
-        if not committed or committed[-1].index <= self.applier.applied_index:
-            return
-        if all(entry.type == EntryType.NORMAL for entry in committed):
-            self.applier.apply(committed, self.waiting)
+        stable = stable_part(ready)
+        applier = self.applier
+        if stable and stable[-1].index > applier.applied_index and not applier.is_long:
+            self._handed = stable[-1].index
+            applier.apply(stable, self.waiting)
+            if applier.is_long:
+                self.steps.later()
             self.flush()
 
     def _apply_ahead(self) -> None:
@@ -524,8 +528,11 @@ class Driver:
         if late_messages and not any(entry.type != EntryType.NORMAL for entry in committed):
             self._send(ready.messages)
             late_messages = []
-        if committed and committed[-1].index > self.applier.applied_index:
-            self.applier.apply(committed, self.waiting)
+        fresh = committed
+        if committed and self._handed >= committed[0].index:
+            fresh = committed[self._handed + 1 - committed[0].index :]
+        if fresh and fresh[-1].index > self.applier.applied_index:
+            self.applier.apply(fresh, self.waiting)
             if self.applier.is_long:
                 self.steps.later()
             # What is to be done besides is done while the clients read.

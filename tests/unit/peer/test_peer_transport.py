@@ -659,3 +659,26 @@ def test_after_the_end_nothing_is_sent_or_told(run_once: Run, tmp_path: Path) ->
             assert not one.transport.has_peer(3)
 
     run_once(work())
+
+
+def test_an_append_that_only_tells_what_is_committed_gives_way_to_one_that_follows(
+    run_once: Run, tmp_path: Path
+) -> None:
+    def told(index: int, commit: int) -> Message:
+        return Message(MessageType.APP, to=2, from_=1, term=3, log_term=3, index=index, commit=commit)
+
+    async def work() -> None:
+        async with end(1, tmp_path / "a") as one, end(2, tmp_path / "b") as other:
+            await join(one, other)
+            given_way, kept, last = told(5, 4), told(6, 5), told(7, 7)
+            appends = [append(2, 5), append(2, 6)]
+            one.transport.send([given_way, appends[0], kept, last, beat(2)])
+            one.transport.send([told(8, 9), append(2, 8)])  # which tells less: both go
+            one.transport.send([appends[1]])
+            await until(lambda: len(other.inbox.messages) == 7)
+
+            received = [message for message in other.inbox.messages if message.type == MessageType.APP]
+            expected = [appends[0], kept, last, told(8, 9), append(2, 8), appends[1]]
+            assert as_bytes(received) == as_bytes(expected)
+
+    run_once(work())

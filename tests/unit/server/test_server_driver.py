@@ -281,6 +281,41 @@ def test_what_was_on_disk_before_is_applied_while_the_disk_takes_what_is_new() -
     in_loop(run())
 
 
+def test_what_is_committed_goes_out_with_what_comes_next_where_saving_takes_time() -> None:
+    """One Ready for both: the disk is asked sooner, and whoever waits is answered while it works."""
+
+    async def run() -> None:
+        world = leader_of_two()
+        world.wal.slow = True
+        world.propose(1)
+        await turns()
+        world.wal.finish()
+        index = world.log.last_index()
+        world.told.clear()
+        world.driver.step([Message(MessageType.APP_RESP, 1, 2, world.driver.hard_state.term, index=index)])
+        world.propose(2)
+        await turns()
+        assert world.told == [("save", [b"entry 2"]), ("apply", [b"entry 1"]), ("flush",)]
+        assert world.answers == {1: [b"entry 1"], 2: []}
+
+    in_loop(run())
+
+
+def test_where_it_does_not_what_is_committed_is_answered_first() -> None:
+    async def run() -> None:
+        world = leader_of_two()
+        world.propose(1)
+        await turns()
+        index = world.log.last_index()
+        world.told.clear()
+        world.driver.step([Message(MessageType.APP_RESP, 1, 2, world.driver.hard_state.term, index=index)])
+        world.propose(2)
+        await turns()
+        assert world.told[:3] == [("apply", [b"entry 1"]), ("flush",), ("save", [b"entry 2"])]
+
+    in_loop(run())
+
+
 def test_what_takes_the_place_of_something_on_disk_was_not_there_before() -> None:
     async def run() -> None:
         world = World((1, 2, 3))
