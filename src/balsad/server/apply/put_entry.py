@@ -3,8 +3,8 @@
     22 size PutRequest   a2 06 size 08 id
     put = 4              header = 100
 
-That is an InternalRaftRequest in the order in which every etcd writes it. Of three puts to three members eight are
-applied by somebody who did not propose them, or had to forward them.
+That is an InternalRaftRequest in the order in which every etcd writes it. Three puts are applied nine times by three
+members, eight times by one that did not propose it, or had to forward it.
 """
 
 from __future__ import annotations
