@@ -131,29 +131,30 @@ def _shallow(view: NodeView, prefix: str) -> NodeView:
     )
 
 
-def encode_event(event: Event, *, with_nodes: bool = True) -> bytes:
+def encode_event(event: Event, *, with_nodes: bool = True, prefix: str = "") -> bytes:
     """The event as JSON for clients, without the newline behind it.
 
-    `with_nodes` False leaves out both nodes, as noValueOnSuccess asks for.
+    `with_nodes` False leaves out both nodes, as noValueOnSuccess asks for. `prefix` is cut off all keys, as by
+    `without_prefix`, but without a copy of all nodes.
     """
-    return event_json(event, with_nodes=with_nodes).encode("utf-8", "surrogateescape")
+    return event_json(event, with_nodes=with_nodes, prefix=prefix).encode("utf-8", "surrogateescape")
 
 
-def event_json(event: Event, *, with_nodes: bool = True) -> str:
+def event_json(event: Event, *, with_nodes: bool = True, prefix: str = "") -> str:
     text = '{"action":' + go_json.quote(event.action)
     if with_nodes:
-        text += ',"node":' + encode_view(event.node)
+        text += ',"node":' + encode_view(event.node, prefix)
         if event.prev_node is not None:
-            text += ',"prevNode":' + encode_view(event.prev_node)
+            text += ',"prevNode":' + encode_view(event.prev_node, prefix)
     if event.is_refresh:
         text += ',"refresh":true'
     return text + "}"
 
 
-def encode_view(view: NodeView) -> str:
+def encode_view(view: NodeView, prefix: str = "") -> str:
     """The node as JSON. Trees may be deeper than a recursive function could go."""
     if not view.nodes:
-        return "{" + ",".join(_before_nodes(view) + _after_nodes(view)) + "}"
+        return _leaf(view, prefix)
     parts: list[str] = []
     todo: list[NodeView | str] = [view]
     while todo:
@@ -161,22 +162,36 @@ def encode_view(view: NodeView) -> str:
         if isinstance(item, str):
             parts.append(item)
         elif item.nodes:
-            parts.append("{" + ",".join([*_before_nodes(item), '"nodes":[']))
+            parts.append("{" + ",".join([*_before_nodes(item, prefix), '"nodes":[']))
             todo.append(",".join(["]", *_after_nodes(item)]) + "}")
             for child in reversed(item.nodes[1:]):
                 todo.append(child)
                 todo.append(",")
             todo.append(item.nodes[0])
         else:
-            parts.append(encode_view(item))
+            parts.append(_leaf(item, prefix))
     return "".join(parts)
 
 
-def _before_nodes(view: NodeView) -> list[str]:
+def _leaf(view: NodeView, prefix: str) -> str:
+    """A node with no others in it."""
+    key = view.key.removeprefix(prefix)
+    if view.value is not None and key and view.modified_index and view.created_index and not view.expires_ns:
+        # As nearly all are: a file that stays.
+        if not view.ttl_s and not view.is_dir:
+            return (
+                f'{{"key":{go_json.quote(key)},"value":{go_json.quote(view.value)},'
+                f'"modifiedIndex":{view.modified_index},"createdIndex":{view.created_index}}}'
+            )
+    return "{" + ",".join(_before_nodes(view, prefix) + _after_nodes(view)) + "}"
+
+
+def _before_nodes(view: NodeView, prefix: str) -> list[str]:
     """The fields that come before `nodes`; what is empty or zero is left out."""
     fields: list[str] = []
-    if view.key:
-        fields.append('"key":' + go_json.quote(view.key))
+    key = view.key.removeprefix(prefix)
+    if key:
+        fields.append('"key":' + go_json.quote(key))
     if view.value is not None:
         fields.append('"value":' + go_json.quote(view.value))
     if view.is_dir:

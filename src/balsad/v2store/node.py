@@ -105,6 +105,9 @@ def _fill(top: NodeView, node: Node, *, recursive: bool, in_order: bool, now_ns:
         for name, child in folder.children.items():
             if name[:1] == "_":
                 continue
+            if child.children is None and child.expires_ns == PERMANENT:
+                nodes.append(NodeView(child.path, child.modified_index, child.created_index, value=child.value))
+                continue
             child_view = child.view(now_ns)
             nodes.append(child_view)
             if recursive and child.children is not None:

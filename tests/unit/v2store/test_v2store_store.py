@@ -308,6 +308,7 @@ def test_clients_see_keys_without_the_namespace() -> None:
     store.set("/1/d/f", value="x")
 
     event = store.get("/1", recursive=True).without_prefix("/1")
+    assert encode_event(store.get("/1", recursive=True), prefix="/1") == encode_event(event)
 
     assert text(event) == (
         '{"action":"get","node":{"dir":true,"nodes":[{"key":"/d","dir":true,"nodes":'

@@ -110,7 +110,7 @@ class KeysPage:
 
     def _answer(self, responder: HttpResponder, event: Event, without_nodes: bool) -> None:
         with_nodes = not (without_nodes and event.action in _WITHOUT_NODES)
-        body = encode_event(event.without_prefix(KEYS_NAMESPACE), with_nodes=with_nodes) + b"\n"
+        body = encode_event(event, with_nodes=with_nodes, prefix=KEYS_NAMESPACE) + b"\n"
         responder.respond(
             201 if event.is_created else 200, _positions(self._requests, event.etcd_index) | self._headers, body
         )
@@ -139,7 +139,7 @@ class _Lines:
 
     def of(self, event: Event) -> bytes:
         if event is not self._event:
-            self._line = encode_event(event.without_prefix(KEYS_NAMESPACE)) + b"\n"
+            self._line = encode_event(event, prefix=KEYS_NAMESPACE) + b"\n"
             self._event = event
         return self._line
 
