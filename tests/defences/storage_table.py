@@ -188,11 +188,18 @@ STORAGE: Final = (
     ),
     Defence(
         against="pages that lead back to themselves",
-        place="storage.bolt.reach:unreachable_pages",
-        text="if used[page_id]:",
+        place="storage.bolt.runs:leaf_runs",
+        text="if left < 0:",
         instead="if False:",
         attacks=(_FINDS + "test_a_branch_that_leads_back_to_itself_is_found_at_open",),
         is_slow=True,
+    ),
+    Defence(
+        against="pages that two places lead to",
+        place="storage.bolt.reach:unreachable_pages",
+        text="if used[page_id]:",
+        instead="if False:",
+        attacks=(_FINDS + "test_a_leaf_that_two_places_lead_to_is_found_at_open",),
     ),
     Defence(
         against="pages that lead a reader back",

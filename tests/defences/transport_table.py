@@ -396,14 +396,6 @@ STREAMS: Final = (
         attacks=(_LIMITS + "test_in_a_crowd_nobody_is_behind_with_much",),
     ),
     Defence(
-        against="watchers who are many and do not read, as members see them",
-        place="transport.stream:Stream.has_room",
-        text="return pending <= WRITABLE_MARK or (pending <= most and not self.connection.server.is_crowded)",
-        instead="return True",
-        attacks=(_SLOW + "test_grpc[connections-balsad]", _SLOW + "test_http[gateway-balsad]"),
-        is_slow=True,
-    ),
-    Defence(
         against="watchers of the past who are many and do not read",
         place="transport.stream:Stream.room",
         text="return max(PIECE_MIN, server.limits.behind_bytes - server.held_bytes >> 8)",

@@ -194,6 +194,16 @@ def test_a_branch_that_leads_back_to_itself_is_found_at_open() -> None:
     assert refused.value.offset == branch * PAGE
 
 
+def test_a_leaf_that_two_places_lead_to_is_found_at_open() -> None:
+    content = bytearray(_database())
+    elements = _branches()[-1] * PAGE + 16
+    (first,) = struct.unpack_from("<Q", content, elements + 8)
+    struct.pack_into("<Q", content, elements + 16 + 8, first)
+    with pytest.raises(CorruptDatabaseError, match="used once") as refused:
+        _open(bytes(content))
+    assert refused.value.offset == first * PAGE
+
+
 def test_a_branch_that_leads_back_to_itself_under_a_reader() -> None:
     """As in a file with a stored freelist, whose pages are not counted at open."""
     backend = _open(_database())
