@@ -78,8 +78,8 @@ STORAGE: Final = (
     Defence(
         against="entries that are answered before they are on disk",
         place="storage.wal.writer:Wal.save",
-        text="return\n                self._sync()",
-        instead="return",
+        text="meanwhile()\n                self._sync()",
+        instead="meanwhile()",
         attacks=(_WAL_CUT, _WAL + "test_what_must_be_synced"),
         is_slow=True,
     ),

@@ -56,7 +56,7 @@ def test_a_world_is_a_busy_place() -> None:
 
 
 def test_guests_are_let_and_refused() -> None:
-    world = World(3, plan_of(3, seconds=20.0)).run()
+    world = World(20, plan_of(20, seconds=20.0)).run()
     assert not world.violations, report(world)
     guests = [operation for operation in world.history.operations if operation.client.startswith("g")]
     assert {step.kind for step in world.history.permissions} >= {"enable", "grant", "revoke"}

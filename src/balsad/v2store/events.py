@@ -146,7 +146,8 @@ def event_json(event: Event, *, with_nodes: bool = True, prefix: str = "") -> st
         text += ',"node":' + encode_view(event.node, prefix)
         if event.prev_node is not None:
             text += ',"prevNode":' + encode_view(event.prev_node, prefix)
-    if event.is_refresh:
+    if event.is_refresh and not prefix:
+        # etcd loses it where it cuts the prefix off: no client is told.
         text += ',"refresh":true'
     return text + "}"
 

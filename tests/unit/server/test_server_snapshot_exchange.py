@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from balsad.mvcc import WatchBatch
+from balsad.observe.logs import _fields
 from balsad.proto import rpc_pb2 as rpc
 from balsad.raft import ConfState, Message, MessageType, Snapshot
 from balsad.server.disposal import AT_ONCE, Disposal
@@ -204,7 +205,7 @@ def test_a_version_that_comes_with_a_snapshot_is_told(tmp_path: Path, caplog: py
                 await life.until(lambda index=index: life.member.applier.applied_index >= index, "it")  # type: ignore[misc]
                 assert cluster.version is not None
                 lines = [one for one in caplog.records if one.message == "enabled capabilities for version"]
-                told.append([vars(line)["cluster-version"] for line in lines])
+                told.append([_fields(line)["cluster-version"] for line in lines])
             assert told == [["3.5"], []]
 
     with caplog.at_level(logging.INFO):

@@ -187,6 +187,7 @@ def test_a_flood_of_requests_that_are_reset() -> None:
 def test_floods_that_never_read_are_held_by_their_own_socket() -> None:
     """CVE-2019-9512, -9515: answers to pings and settings must not pile up."""
     toy = Toy(Limits(nuisance_burst=1 << 30))
+    toy.server.turn_s = 1e9  # a slow machine would pause for the length of the turn
     client = RawClient(toy, sink_limit=10_000).open()
     client.send(settings() * 100_000)
     assert not client.sink.reading
